@@ -1,0 +1,1 @@
+"""Running Headgate: settings, command line, services, jobs. Nothing imports it."""

@@ -1,0 +1,156 @@
+"""Real services for the tests: Apache Kafka, PostgreSQL and Redis.
+
+Each is taken from the first place that has it:
+1. HEADGATE_TEST_KAFKA, HEADGATE_TEST_DATABASE, HEADGATE_TEST_REDIS (a server given for tests: topics and
+   databases are created and dropped, the given Redis database is emptied);
+2. a container, where a Docker engine answers;
+3. a process of this machine (ops/local_services.py).
+Where none is to be had the test is skipped with the reason, or fails when HEADGATE_REQUIRE_SERVICES=1.
+
+A test uses `kafka_servers`, `postgres_url`, `redis_url`. A test that kills or restarts a server starts its
+own with ops.local_services and the fixture `service_folder`.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from ops.local_services import start_kafka, start_postgres, start_redis
+from ops.service import Service, ServiceUnavailable
+from tests import containers
+
+
+@cache
+def docker_answers() -> bool:
+    return containers.docker_answers()
+
+
+def cannot_be_had(reason: str) -> NoReturn:
+    if os.environ.get("HEADGATE_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"needed here, but not to be had: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def local(start: Callable[[], Service]) -> Service:
+    try:
+        return start()
+    except ServiceUnavailable as error:
+        cannot_be_had(str(error))
+
+
+@pytest.fixture(scope="session")
+def services_folder() -> Iterator[Path]:
+    """Where the session's servers keep their data. Not under pytest's private folder: PostgreSQL's user, when
+    the tests run as root, has to be able to enter it."""
+    folder = Path(tempfile.mkdtemp(prefix="headgate-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service_folder(services_folder: Path) -> Path:
+    """A folder for one server of one test."""
+    folder = services_folder / uuid.uuid4().hex[:8]
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kafka_server(services_folder: Path) -> Iterator[Service]:
+    """The session's own Kafka process."""
+    with local(lambda: start_kafka(services_folder / "kafka")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def postgres_server(services_folder: Path) -> Iterator[Service]:
+    """The session's own PostgreSQL process. No fsync: the tests crash processes, not the machine."""
+    with local(lambda: start_postgres(services_folder / "postgres", fsync=False)) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def redis_server(services_folder: Path) -> Iterator[Service]:
+    """The session's own Redis process."""
+    with local(lambda: start_redis(services_folder / "redis")) as service:
+        yield service
+
+
+def service_url(
+    request: pytest.FixtureRequest,
+    variable: str,
+    container: Callable[[], AbstractContextManager[str]],
+    fixture: str,
+) -> AbstractContextManager[str]:
+    given = os.environ.get(variable)
+    if given:
+        return nullcontext(given)
+    if docker_answers():
+        return container()
+    server: Service = request.getfixturevalue(fixture)
+    return nullcontext(server.url)
+
+
+@pytest.fixture(scope="session")
+def kafka_servers(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Bootstrap servers of a real Apache Kafka, shared by the session: use `topic_prefix`."""
+    source = service_url(request, "HEADGATE_TEST_KAFKA", containers.kafka_container, "kafka_server")
+    with source as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def postgres_maintenance_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of the server whose user may create databases."""
+    source = service_url(request, "HEADGATE_TEST_DATABASE", containers.postgres_container, "postgres_server")
+    with source as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_shared_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    source = service_url(request, "HEADGATE_TEST_REDIS", containers.redis_container, "redis_server")
+    with source as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_maintenance_url: str) -> Iterator[str]:
+    """A fresh, empty database, dropped afterwards. SQLAlchemy form: postgresql+psycopg://..."""
+    url = make_url(postgres_maintenance_url).set(drivername="postgresql+psycopg")
+    maintenance = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with ExitStack() as cleanup:
+        connection = cleanup.enter_context(psycopg.connect(maintenance, autocommit=True))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+        cleanup.callback(connection.execute, drop)
+        yield url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def redis_url(redis_shared_url: str) -> Iterator[str]:
+    """An empty Redis database, emptied again afterwards."""
+    with redis.Redis.from_url(redis_shared_url) as client:
+        client.flushdb()
+        yield redis_shared_url
+        client.flushdb()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix that makes topics and consumer groups a test's own, as in f"{topic_prefix}transactions"."""
+    return f"test-{uuid.uuid4().hex[:10]}."
