@@ -49,7 +49,7 @@ def start_kafka(folder: Path, *, port: int | None = None, heap: str = "768m") ->
         run_to_its_end("Kafka", [*format_command, "format", "-t", cluster_id, "-c", str(properties)])
     memory = ["-Xms256m", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
     url = f"{LOOPBACK}:{port}"
-    arguments = [java, *memory, "-cp", classpath, "kafka.Kafka", properties]
+    arguments = [java, *memory, "-cp", classpath, "kafka.Kafka", str(properties)]
     return start_service(ServerCommand("kafka", arguments, folder, port, url, probe=lambda: probe_kafka(url)))
 
 

@@ -1,0 +1,155 @@
+"""Every setting of Headgate: read from the environment or a .env file, prefix HEADGATE_, checked once at the start.
+
+Only ops reads settings; the layers below get plain values. Addresses that may hold a password are SecretStr, so
+that they never show in a log or a traceback. The descriptions here are the documentation (`settings_table`).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+PREFIX = "HEADGATE_"
+
+
+class SettingsError(ValueError):
+    """One line for each setting that is wrong: its variable, what is wrong, what was given."""
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except ArgumentError:
+        raise ValueError("is no database URL; for example postgresql://user:password@host:5432/name") from None
+    if url.get_backend_name() not in ("postgresql", "sqlite"):
+        raise ValueError(f"must begin with postgresql:// or sqlite:///, not {url.drivername}://")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://; for example redis://localhost:6379/0")
+    return value
+
+
+def _bootstrap_servers(value: str) -> str:
+    for server in value.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or "/" in host or not port.isdigit():
+            raise ValueError(f"must be host:port, or several with commas; {server.strip()!r} is not")
+    return value
+
+
+class Settings(BaseSettings):
+    """What a worker and the commands need to know. Construct with `read_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    # Services
+    kafka: Annotated[str, AfterValidator(_bootstrap_servers)] = Field(
+        "localhost:9092", description="Kafka bootstrap servers: host:port, several with commas."
+    )
+    database: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
+        SecretStr("postgresql://postgres@localhost:5432/headgate"),
+        description="SQL database: postgresql://user:password@host:port/name, or sqlite:///file.",
+    )
+    redis: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+        SecretStr("redis://localhost:6379/0"), description="Redis: redis://user:password@host:port/number."
+    )
+    models: str = Field("models-registered", description="Model artifacts: folder, or object store URL (fsspec).")
+    state: str = Field("state", description="Snapshots of the entities' state: folder, or object store URL (fsspec).")
+
+    # Kafka
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name and the consumer group."
+    )
+    group: str = Field("headgate", min_length=1, description="Consumer group; workers of one group share partitions.")
+    worker_id: str | None = Field(
+        None, description="Name of this worker, unique and kept over restarts. Default: host name and process id."
+    )
+    start_from: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a topic is read from at the very first start; SQL holds the place from then on."
+    )
+    session_timeout_seconds: float = Field(
+        6.0, ge=1, le=300, description="A worker silent for so long loses its partitions to the others."
+    )
+    max_batch_records: int = Field(8192, ge=1, le=100_000, description="Most records scored as one batch.")
+    fetch_wait_ms: int = Field(20, ge=1, le=5000, description="Longest wait of the broker for more records.")
+    record_size_limit: int = Field(
+        1_000_000, ge=1024, le=50_000_000, description="A larger record becomes a dead letter. Bytes."
+    )
+    publish_predictions: bool = Field(
+        False, description="Publish every prediction to the topic `predictions`, not the alerts alone."
+    )
+
+    # Decisions
+    base_currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="Currency in which amounts are compared.")
+    rates: Path | None = Field(
+        None, description="JSON file of currency to its value in the base currency. Default: all are worth one."
+    )
+    future_tolerance_seconds: float = Field(
+        300, ge=0, description="An event further ahead of its Kafka record's time becomes a dead letter."
+    )
+    alert_fold_minutes: float = Field(
+        30, gt=0, description="An alerting event of an account so soon after its last joins the open alert."
+    )
+    alert_max_age_seconds: float = Field(
+        86_400, gt=0, description="While catching up, an older event is scored and stored but raises no alert."
+    )
+    feedback_expiry_days: float = Field(
+        90, gt=0, description="Feedback about something unknown is given up after this time."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where the models run: cpu, cuda, cuda:1, or auto (CUDA where there is one).",
+    )
+
+    # Redis
+    redis_prefix: str = Field("headgate:", description="Put before every Redis key and channel.")
+    redis_ttl_seconds: int = Field(604_800, ge=1, description="How long Redis keeps what is not renewed.")
+    alerts_stream_maxlen: int = Field(
+        100_000, ge=1, description="About how many entries the Redis stream `alerts` keeps."
+    )
+
+    # Watching
+    metrics_host: str = Field("127.0.0.1", description="Address for metrics and health; all hosts: 0.0.0.0.")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="Port for metrics and health; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
+
+
+def read_settings(env_file: Path | None = Path(".env")) -> Settings:
+    """Settings from the environment and the .env file. Raises SettingsError."""
+    try:
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_lines(error))) from None
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """`HEADGATE_GROUP: should have at least 1 character (given: '')`; a secret's value is not shown."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        name = str(problem["loc"][0])
+        message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        annotation = Settings.model_fields[name].annotation
+        given = "" if annotation is SecretStr else f" (given: {problem['input']!r})"
+        lines.append(f"{PREFIX}{name.upper()}: {message}{given}")
+    return lines
+
+
+def settings_table() -> list[tuple[str, str, str]]:
+    """(variable, default, description) of every setting, for the documentation."""
+    rows = []
+    for name, setting in Settings.model_fields.items():
+        default = setting.default
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        shown = "" if default in (None, PydanticUndefined) else str(default)
+        rows.append((PREFIX + name.upper(), shown, setting.description or ""))
+    return rows
