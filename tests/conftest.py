@@ -32,6 +32,18 @@ from ops.service import Service, ServiceUnavailable
 from tests import containers
 
 
+SERVICE_FIXTURES = {
+    *("service_folder", "services_folder", "kafka_server", "kafka_servers", "postgres_server"),
+    *("postgres_maintenance_url", "redis_server", "redis_shared_url"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.service)
+
+
 @cache
 def docker_answers() -> bool:
     return containers.docker_answers()

@@ -1,0 +1,38 @@
+# Every target prepares its own environment (ops/environment.py): nothing is needed but Python 3.11 or 3.12.
+#
+#   make demo              everything on this machine, until Ctrl-C; FOR=120 ends after 120 seconds, JSON=1 adds
+#                          one JSON object as the last line
+#   make test              all checks, and all tests against real services
+#   make check             the quick part: style, types, layers, and the tests that need no service
+#   make bench             throughput against stock Faust and Quix Streams
+#   make clean-environment remove the cached environments
+
+PYTHON ?= python3
+RUN := .venv/bin
+
+.PHONY: demo test check bench environment style clean-environment
+.NOTPARALLEL:
+
+demo: environment
+	@$(RUN)/headgate demo $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
+
+test: environment style
+	@$(PYTHON) ops/system_packages.py
+	$(RUN)/python -m pytest
+
+check: environment style
+	$(RUN)/python -m pytest -m "not service"
+
+bench: environment
+	@$(RUN)/headgate bench throughput $(if $(JSON),--json)
+
+style:
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+environment:
+	@$(PYTHON) ops/environment.py
+
+clean-environment:
+	@$(PYTHON) ops/environment.py --remove

@@ -1,0 +1,231 @@
+"""Prepare this checkout to run: one command, nothing but Python 3.11 or 3.12 and a package index.
+
+Two layers:
+- all dependencies, pinned by constraints.txt, in a virtual environment in the user's cache folder, named by the
+  Python version and a hash of what goes into it. Clones share it; it is built once (torch alone is large);
+- `.venv` in this checkout, made in a second: its own Python, the commands of the first layer, this checkout on
+  the path, and the project's metadata (the `headgate` command, the Faust transport's entry point).
+
+Run as a script by the Makefile, before any dependency exists: standard library only, readable by any Python 3.
+Uses pip with the user's own settings (index, proxies, certificates). `--remove` undoes both layers.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+SUPPORTED = ((3, 11), (3, 12))
+CHECKOUT = Path(__file__).resolve().parent.parent
+COMPLETE = "headgate-complete"  # written last into the shared environment; without it, it is half-built
+MADE_FROM = "headgate-made-from"  # in .venv: says that it is ours, and what it was made from
+
+LAUNCHER = """#!/bin/sh
+exec "{python}" "{script}" "$@"
+"""
+
+
+class CannotPrepare(Exception):
+    """Says what went wrong and what to do, in one line."""
+
+
+def say(message):
+    # Standard error: the standard output of `make demo JSON=1` belongs to the demo.
+    print("headgate environment: " + message, file=sys.stderr, flush=True)
+
+
+def use_a_supported_python():
+    """Go on under python3.12 or python3.11 if this is another version and one of them is installed."""
+    if sys.version_info[:2] in SUPPORTED:
+        return
+    for major, minor in reversed(SUPPORTED):
+        other = shutil.which("python%d.%d" % (major, minor))
+        # A pyenv shim may exist for a version that is not active, so try it.
+        if other and subprocess.call([other, "-c", ""], stderr=subprocess.DEVNULL) == 0:
+            os.execv(other, [other, *sys.argv])
+    raise CannotPrepare(
+        "needs Python 3.11 or 3.12, but %s is %d.%d. Install one of them, or say where it is: "
+        "make PYTHON=/path/to/python3.12 ..." % (sys.executable, *sys.version_info[:2])
+    )
+
+
+def read_project():
+    import tomllib  # new in Python 3.11
+
+    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+
+
+def all_dependencies(project):
+    """The project's own and those of every extra."""
+    extras = project.get("optional-dependencies", {})
+    return sorted({*project.get("dependencies", []), *(name for extra in extras.values() for name in extra)})
+
+
+def environments_folder():
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "headgate" / "environments"
+
+
+def shared_environment_folder(dependencies):
+    content = (CHECKOUT / "constraints.txt").read_text() + "\n".join(dependencies)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return environments_folder() / ("cp%d%d-%s-%s" % (*sys.version_info[:2], platform.machine(), digest))
+
+
+def site_packages(environment):
+    return environment / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"
+
+
+@contextlib.contextmanager
+def locked(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process is preparing it; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_usable(environment):
+    """Built to the end, and the Python that it was built with is still there."""
+    python = environment / "bin" / "python"
+    return (environment / COMPLETE).exists() and python.exists()
+
+
+def build_shared_environment(environment, dependencies):
+    if environment.exists():
+        say("removing a half-built environment")
+        shutil.rmtree(environment)
+    say("building %s (once; several gigabytes, some minutes)" % environment)
+    make_virtual_environment(environment, "--clear")
+    python = str(environment / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+    constraints = ["--constraint", str(CHECKOUT / "constraints.txt")]
+    if subprocess.call([*pip, *constraints, *dependencies], stdout=sys.stderr) != 0:
+        raise CannotPrepare(
+            "pip could not install the dependencies (its own message is above). Check the network, the free disk "
+            "space (8 GB) and the index in your pip settings (`pip config list`), then run make again"
+        )
+    (environment / COMPLETE).touch()
+    say("built")
+
+
+def make_virtual_environment(folder, *options):
+    result = subprocess.run(
+        [sys.executable, "-m", "venv", *options, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode != 0:
+        said = " ".join(result.stdout.split())[-300:]
+        raise CannotPrepare(
+            "python -m venv failed. On Debian or Ubuntu do: apt-get install python3-venv. It said: " + said
+        )
+
+
+def made_from(environment):
+    """What `.venv` depends on; a new checkout path, environment or entry point makes it anew."""
+    return "%s\n%s\n%s\n" % (CHECKOUT, environment, (CHECKOUT / "pyproject.toml").read_text())
+
+
+def make_checkout_environment(environment, project):
+    folder = CHECKOUT / ".venv"
+    mark = folder / MADE_FROM
+    if folder.exists():
+        if not mark.exists():
+            raise CannotPrepare("%s is there but not made by Headgate. Move it away, then run make again" % folder)
+        if mark.read_text() == made_from(environment) and (folder / "bin" / "python").exists():
+            return
+        shutil.rmtree(folder)
+    folder.mkdir()
+    mark.write_text("unfinished\n")
+    make_virtual_environment(folder, "--without-pip")
+    packages = site_packages(folder)
+    dependencies = str(site_packages(environment))
+    (packages / "headgate.pth").write_text("%s\nimport site; site.addsitedir(%r)\n" % (CHECKOUT, dependencies))
+    write_metadata(packages, project)
+    write_commands(folder / "bin", environment / "bin", project)
+    mark.write_text(made_from(environment))
+
+
+def write_metadata(packages, project):
+    folder = packages / "headgate-{version}.dist-info".format(**project)
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".format(**project))
+    groups = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    lines = []
+    for group, entries in groups.items():
+        lines += ["[%s]" % group, *("%s = %s" % entry for entry in entries.items()), ""]
+    (folder / "entry_points.txt").write_text("\n".join(lines))
+
+
+def write_commands(bin_folder, shared_bin, project):
+    """The project's commands, and those of the shared environment run by this checkout's Python."""
+    python = bin_folder / "python"
+    scripts = bin_folder.parent / "headgate-commands"
+    scripts.mkdir()
+    for name, entry in project.get("scripts", {}).items():
+        module, function = entry.split(":")
+        script = scripts / name
+        script.write_text("import sys\nfrom %s import %s\nsys.exit(%s())\n" % (module, function, function))
+        write_launcher(bin_folder / name, python, script)
+    for shared in sorted(shared_bin.iterdir()):
+        own = bin_folder / shared.name
+        if own.exists() or own.is_symlink() or shared.name.startswith(("python", "pip", "activate")):
+            continue
+        with shared.open("rb") as file:
+            # pip writes "#!/bin/sh" and the Python in the second line where the path is long or has spaces.
+            beginning = file.read(1000)
+        if beginning.startswith(b"#!") and b"python" in beginning:
+            write_launcher(own, python, shared)
+        else:
+            own.symlink_to(shared)
+
+
+def write_launcher(path, python, script):
+    path.write_text(LAUNCHER.format(python=python, script=script))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+def remove():
+    """Both layers, for every Python version and every state of the constraints."""
+    if (CHECKOUT / ".venv" / MADE_FROM).exists():
+        shutil.rmtree(CHECKOUT / ".venv")
+    shutil.rmtree(environments_folder(), ignore_errors=True)
+    say("removed %s" % environments_folder())
+
+
+def prepare():
+    use_a_supported_python()
+    project = read_project()
+    dependencies = all_dependencies(project)
+    environment = shared_environment_folder(dependencies)
+    with locked(environment.with_suffix(".lock")):
+        if not is_usable(environment):
+            build_shared_environment(environment, dependencies)
+        make_checkout_environment(environment, project)
+
+
+def main():
+    try:
+        if sys.argv[1:] == ["--remove"]:
+            remove()
+        else:
+            prepare()
+    except CannotPrepare as problem:
+        say(str(problem))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
