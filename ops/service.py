@@ -6,7 +6,6 @@ and how to probe it. The process never outlives its owner: see ops/supervisor.py
 
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -47,8 +46,7 @@ class ServerCommand:
     """How to run one server.
 
     `probe` speaks the server's own protocol and raises while it is not ready. `user` is set when the server
-    must not run as root. `remove_folder` is for temporary folders: it goes with `stop`, and also when the
-    owner was killed.
+    must not run as root.
     """
 
     name: str
@@ -61,7 +59,6 @@ class ServerCommand:
     stop_seconds: float = 15.0
     start_seconds: float = 60.0
     user: str | None = None
-    remove_folder: bool = False
 
     @property
     def log(self) -> Path:
@@ -153,8 +150,6 @@ class Service:
             supervisor.kill()  # the kernel then kills the server
             supervisor.wait()
         self._supervisor = None
-        if self.command.remove_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self) -> None:
         """End the server at once with SIGKILL, as a crash would."""
@@ -200,6 +195,4 @@ def supervised(command: ServerCommand) -> list[str]:
     line += ["--stop-signal", str(int(command.stop_signal)), "--grace", str(command.stop_seconds)]
     if command.user:
         line += ["--user", command.user]
-    if command.remove_folder:
-        line += ["--remove", str(command.folder)]
     return [*line, "--", *map(str, command.arguments)]

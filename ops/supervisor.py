@@ -12,7 +12,6 @@ Standard library only: it runs with `-I -S` so that it starts in a few milliseco
 import argparse
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,11 +26,8 @@ def die_with_the_supervisor() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def stop_when_the_owner_asks_or_dies(
-    child: "subprocess.Popen[bytes]", stop_signal: int, grace: float, unwanted: threading.Event
-) -> None:
+def stop_when_the_owner_asks_or_dies(child: "subprocess.Popen[bytes]", stop_signal: int, grace: float) -> None:
     os.read(0, 1)  # returns on a byte (asked) and on end of file (closed, or the owner is gone)
-    unwanted.set()
     child.send_signal(stop_signal)
     try:
         child.wait(grace)
@@ -44,11 +40,8 @@ def main() -> int:
     parser.add_argument("--log", required=True)
     parser.add_argument("--folder", required=True, help="the server's working folder")
     parser.add_argument("--stop-signal", type=int, default=signal.SIGTERM)
-    parser.add_argument(
-        "--grace", type=float, default=10.0, help="seconds between the stop signal and SIGKILL"
-    )
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds between the stop signal and SIGKILL")
     parser.add_argument("--user", help="run the server as this user (only root can)")
-    parser.add_argument("--remove", help="folder to remove once the owner wants the server no more")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     with open(options.log, "ab") as log:
@@ -64,12 +57,9 @@ def main() -> int:
             extra_groups=[] if options.user else None,
         )
     print(child.pid, flush=True)
-    unwanted = threading.Event()
-    arguments = (child, options.stop_signal, options.grace, unwanted)
+    arguments = (child, options.stop_signal, options.grace)
     threading.Thread(target=stop_when_the_owner_asks_or_dies, args=arguments, daemon=True).start()
     code = child.wait()
-    if options.remove and unwanted.is_set():
-        shutil.rmtree(options.remove, ignore_errors=True)
     return code if code >= 0 else 128 - code
 
 

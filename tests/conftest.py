@@ -31,7 +31,6 @@ from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
 from tests import containers
 
-
 SERVICE_FIXTURES = {
     *("service_folder", "services_folder", "kafka_server", "kafka_servers", "postgres_server"),
     *("postgres_maintenance_url", "redis_server", "redis_shared_url"),
