@@ -1,0 +1,293 @@
+"""`headgate doctor`: looks at everything Headgate needs, and says for each thing what it found and what to do.
+
+Changes nothing that lasts: a topic's creation is only validated, the Redis key and the file that are written are
+removed again. A check never raises; what goes wrong becomes a Check that says so.
+"""
+
+import os
+import platform
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import fsspec
+import redis
+import torch
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+from sqlalchemy import Connection, text
+
+from ops.embedded import EMBEDDED_CLUSTER_ID
+from ops.settings import Settings
+from storage.database import Database, DatabaseUnavailable, current_revision, head_revision, open_database
+from storage.tables import Base
+from streams.kafka import KafkaSettings, KafkaUnavailable, admin_client, check_broker, topic_configurations
+
+SECONDS = 5.0
+OLDEST_KAFKA = (3, 0)
+OLDEST_POSTGRES = 14
+OLDEST_REDIS = (6, 2)
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: its state, and what to do where that is not "ok"."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def diagnose(settings: Settings) -> list[Check]:
+    """Every check, in the order in which one would mend things."""
+    groups: list[Callable[[Settings], Iterator[Check]]] = [
+        check_python,
+        check_kafka,
+        check_database,
+        check_redis,
+        check_folders,
+    ]
+    return [check for group in groups for check in group(settings)]
+
+
+def check_python(settings: Settings) -> Iterator[Check]:
+    yield Check("python", "ok", f"Python {platform.python_version()}, torch {torch.__version__}")
+    devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    found = ", ".join(devices) or f"CPU ({os.cpu_count()} cores), no CUDA device"
+    if settings.device.startswith("cuda") and int(settings.device.partition(":")[2] or 0) >= len(devices):
+        yield Check("device", "fail", f"{found}; {settings.device} is asked for", "Set HEADGATE_DEVICE=auto or cpu.")
+    else:
+        yield Check("device", "ok", found)
+
+
+# Kafka
+
+
+def check_kafka(settings: Settings) -> Iterator[Check]:
+    kafka = KafkaSettings(settings.kafka)
+    try:
+        check_broker(kafka, timeout=SECONDS)
+    except KafkaUnavailable as error:
+        yield Check("kafka", "fail", str(error), "Start Kafka, or set HEADGATE_KAFKA to its host:port.")
+        return
+    admin = admin_client(kafka)
+    embedded = admin.list_topics(timeout=SECONDS).cluster_id == EMBEDDED_CLUSTER_ID
+    yield check_kafka_version(settings, embedded)
+    yield from check_topics(settings, admin)
+    if not embedded:  # Tansu takes no notice of "validate only" and would create the topic
+        yield check_topic_creation(settings, admin)
+
+
+def check_kafka_version(settings: Settings, embedded: bool) -> Check:
+    if embedded:
+        return Check(
+            "kafka",
+            "warn",
+            f"the embedded Tansu broker at {settings.kafka}: records are in memory, promises are not kept by it",
+            "Fine for a demo. For anything else set HEADGATE_KAFKA to an Apache Kafka.",
+        )
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=int(SECONDS * 1000))
+        broker = admin.describe_cluster()["brokers"][0]
+        version = admin.get_broker_version_data(broker.get("broker_id", broker.get("node_id"))).broker_version
+        admin.close()
+    except KafkaError as error:
+        return Check("kafka", "warn", f"answers at {settings.kafka}, but does not tell its version: {error}")
+    named = ".".join(map(str, version))
+    if version < OLDEST_KAFKA:
+        oldest = ".".join(map(str, OLDEST_KAFKA))
+        return Check("kafka", "warn", f"Kafka {named} at {settings.kafka}", f"Upgrade to Kafka {oldest} or newer.")
+    return Check("kafka", "ok", f"Kafka {named} or newer at {settings.kafka}")
+
+
+def check_topics(settings: Settings, admin: AdminClient) -> Iterator[Check]:
+    wanted = topic_configurations(settings.topic_prefix, settings.record_size_limit)
+    present = admin.list_topics(timeout=SECONDS).topics
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        yield Check("topics", "fail", f"missing: {', '.join(missing)}", "Do: headgate topics create")
+    else:
+        partitions = ", ".join(f"{name} {len(present[name].partitions)}" for name in wanted)
+        yield Check("topics", "ok", f"all there; partitions: {partitions}")
+    sized = [name for name, configuration in wanted.items() if "max.message.bytes" in configuration]
+    limits = largest_records(admin, [name for name in sized if name in present])
+    too_small = {name: limit for name, limit in limits.items() if limit < settings.record_size_limit}
+    if too_small:
+        listed = ", ".join(f"{name} {limit}" for name, limit in too_small.items())
+        yield Check(
+            "record size",
+            "warn",
+            f"max.message.bytes is below HEADGATE_RECORD_SIZE_LIMIT ({settings.record_size_limit}): {listed}",
+            f"Set max.message.bytes={wanted[next(iter(too_small))]['max.message.bytes']} on these topics, "
+            "or producers are refused before Headgate sees the record.",
+        )
+    elif limits:
+        yield Check("record size", "ok", f"max.message.bytes at least {min(limits.values())}")
+
+
+def largest_records(admin: AdminClient, topics: list[str]) -> dict[str, int]:
+    """max.message.bytes of each topic that tells it."""
+    if not topics:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    limits = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=SECONDS).items():
+        try:
+            entry = future.result(SECONDS).get("max.message.bytes")
+        except KafkaException:
+            continue  # not allowed to read the configuration; producing still tells
+        if entry is not None:
+            limits[resource.name] = int(entry.value)
+    return limits
+
+
+def check_topic_creation(settings: Settings, admin: AdminClient) -> Check:
+    name = f"{settings.topic_prefix}headgate-doctor-{uuid.uuid4().hex[:8]}"
+    try:
+        future = admin.create_topics([NewTopic(name, 1)], validate_only=True, request_timeout=SECONDS)[name]
+        future.result(SECONDS)
+    except KafkaException as error:
+        return Check(
+            "topic rights",
+            "warn",
+            f"may not create topics: {error.args[0].str()}",
+            "Only `headgate topics create` needs it; allow CREATE, or let an administrator create the topics.",
+        )
+    return Check("topic rights", "ok", "may create topics")
+
+
+# SQL
+
+
+def check_database(settings: Settings) -> Iterator[Check]:
+    database = open_database(settings.database.get_secret_value())
+    file = database.engine.url.database
+    if database.dialect == "sqlite" and file and not Path(file).exists():
+        yield Check("database", "warn", f"SQLite file {file} does not exist yet", "Do: headgate db upgrade")
+        return
+    try:
+        with database.reading() as connection:
+            yield check_database_version(database, connection)
+        yield check_schema(database)
+        with database.reading() as connection:
+            yield check_table_rights(database, connection)
+    except DatabaseUnavailable as error:
+        yield Check(
+            "database", "fail", str(error), "Start the database and create it there, or correct HEADGATE_DATABASE."
+        )
+    finally:
+        database.engine.dispose()
+
+
+def check_database_version(database: Database, connection: Connection) -> Check:
+    if database.dialect == "sqlite":
+        return Check("database", "ok", f"SQLite {sqlite3.sqlite_version}, {database.engine.url.database}")
+    number = int(connection.execute(text("SHOW server_version_num")).scalar_one()) // 10_000
+    if number < OLDEST_POSTGRES:
+        return Check("database", "warn", f"PostgreSQL {number}", f"Upgrade to PostgreSQL {OLDEST_POSTGRES} or newer.")
+    if connection.execute(text("SHOW fsync")).scalar_one() == "off":
+        return Check(
+            "database",
+            "warn",
+            f"PostgreSQL {number} with fsync off: a crash of its machine can destroy the data",
+            "Set fsync = on in postgresql.conf.",
+        )
+    return Check("database", "ok", f"PostgreSQL {number}, {database.where}")
+
+
+def check_schema(database: Database) -> Check:
+    found, wanted = current_revision(database), head_revision()
+    if found == wanted:
+        return Check("schema", "ok", f"at revision {found}")
+    return Check("schema", "fail", f"at {found or 'nothing'}, this version needs {wanted}", "Do: headgate db upgrade")
+
+
+def check_table_rights(database: Database, connection: Connection) -> Check:
+    if database.dialect == "sqlite":
+        file = Path(database.engine.url.database or ".")
+        if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+            return Check("table rights", "ok", "may write")
+        return Check(
+            "table rights", "fail", f"may not write {file} or its folder", "Change the file's owner or rights."
+        )
+    # Tables that do not exist are the schema check's business: to_regclass is null for them.
+    query = text(
+        "SELECT coalesce(bool_and(has_table_privilege(to_regclass(:name)::oid, right_name)), true) "
+        "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_name"
+    )
+    refused = [name for name in Base.metadata.tables if not connection.execute(query, {"name": name}).scalar_one()]
+    if refused:
+        return Check(
+            "table rights",
+            "fail",
+            f"may not read and write {', '.join(refused)}",
+            f"As the tables' owner do: GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(refused)} TO "
+            f"{database.engine.url.username};",
+        )
+    return Check("table rights", "ok", "may read and write every table")
+
+
+# Redis
+
+
+def check_redis(settings: Settings) -> Iterator[Check]:
+    with redis.Redis.from_url(
+        settings.redis.get_secret_value(), socket_timeout=SECONDS, socket_connect_timeout=SECONDS
+    ) as client:
+        try:
+            version = str(client.info("server")["redis_version"])
+        except redis.RedisError as error:
+            yield Check("redis", "fail", f"no answer: {error}", "Start Redis, or correct HEADGATE_REDIS.")
+            return
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
+            oldest = ".".join(map(str, OLDEST_REDIS))
+            yield Check("redis", "warn", f"Redis {version}", f"Upgrade to Redis {oldest} or newer.")
+        else:
+            yield Check("redis", "ok", f"Redis {version}")
+        yield check_redis_write(settings, client)
+
+
+def check_redis_write(settings: Settings, client: redis.Redis) -> Check:
+    key = f"{settings.redis_prefix}doctor:{uuid.uuid4().hex[:8]}"
+    try:
+        client.set(key, "1", ex=60)
+        client.delete(key)
+    except redis.RedisError as error:
+        return Check(
+            "redis rights", "fail", f"may not write {key}: {error}", "Allow the user to write keys with the prefix."
+        )
+    return Check("redis rights", "ok", f"may write keys that begin with {settings.redis_prefix}")
+
+
+# Folders
+
+
+def check_folders(settings: Settings) -> Iterator[Check]:
+    for name, location in (("models", settings.models), ("state", settings.state)):
+        yield check_folder(name, location)
+
+
+def check_folder(name: str, location: str) -> Check:
+    """Writes a file there and removes it again; for a local folder that does not exist its parent is looked at."""
+    variable = f"HEADGATE_{name.upper()}"
+    try:
+        files, root = fsspec.core.url_to_fs(location)
+        if "file" in files.protocol and not files.exists(root):
+            parent = next(parent for parent in Path(root).parents if parent.exists())
+            if not os.access(parent, os.W_OK):
+                raise PermissionError(f"may not write in {parent}")
+            return Check(name, "ok", f"{location} will be created")
+        probe = f"{root.rstrip('/')}/.headgate-doctor-{uuid.uuid4().hex[:8]}"
+        files.pipe_file(probe, b"")
+        files.rm_file(probe)
+    except Exception as error:  # every kind of object store has errors of its own
+        return Check(name, "fail", f"cannot write {location}: {error}", f"Allow it, or set {variable} elsewhere.")
+    return Check(name, "ok", f"may write {location}")
