@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 RUN := .venv/bin
+# -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
 .PHONY: demo test check bench environment style clean-environment
 .NOTPARALLEL:
@@ -17,7 +18,7 @@ demo: environment
 	@$(RUN)/headgate demo $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
 
 test: environment style
-	@$(PYTHON) ops/system_packages.py
+	@$(PYTHON) -I ops/system_packages.py
 	$(RUN)/python -m pytest
 
 check: environment style
@@ -32,7 +33,7 @@ style:
 	$(RUN)/mypy
 
 environment:
-	@$(PYTHON) ops/environment.py
+	@$(PYTHON) -I ops/environment.py
 
 clean-environment:
-	@$(PYTHON) ops/environment.py --remove
+	@$(PYTHON) -I ops/environment.py --remove

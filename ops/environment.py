@@ -48,7 +48,7 @@ def use_a_supported_python():
         other = shutil.which("python%d.%d" % (major, minor))
         # A pyenv shim may exist for a version that is not active, so try it.
         if other and subprocess.call([other, "-c", ""], stderr=subprocess.DEVNULL) == 0:
-            os.execv(other, [other, *sys.argv])
+            os.execv(other, [other, "-I", *sys.argv])
     raise CannotPrepare(
         "needs Python 3.11 or 3.12, but %s is %d.%d. Install one of them, or say where it is: "
         "make PYTHON=/path/to/python3.12 ..." % (sys.executable, *sys.version_info[:2])
