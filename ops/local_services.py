@@ -89,9 +89,7 @@ def fetch_kafka_jars(jars: Path) -> None:
 def probe_kafka(servers: str) -> None:
     """Raises unless a broker answers a metadata request and knows itself as a member of its cluster."""
     # log_level 0: while the port is still closed librdkafka would write to standard error on every try.
-    client = AdminClient(
-        {"bootstrap.servers": servers, "log_level": 0, "socket.timeout.ms": PROBE_SECONDS * 1000}
-    )
+    client = AdminClient({"bootstrap.servers": servers, "log_level": 0, "socket.timeout.ms": PROBE_SECONDS * 1000})
     if not client.list_topics(timeout=PROBE_SECONDS).brokers:
         raise ConnectionError("no broker has registered yet")
 
@@ -119,9 +117,7 @@ def start_postgres(folder: Path, *, port: int | None = None, fsync: bool = True)
             "--auth",
             "trust",
         ]
-        run_to_its_end(
-            "initdb", [*initdb, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"], user=user
-        )
+        run_to_its_end("initdb", [*initdb, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"], user=user)
     port = port or free_port()
     options = {
         "listen_addresses": LOOPBACK,
@@ -154,9 +150,7 @@ def postgres_programs() -> Path:
         return Path(on_path).resolve().parent
     versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if not versions:
-        raise ServiceUnavailable(
-            "PostgreSQL is not installed: no initdb found. Do: apt-get install postgresql"
-        )
+        raise ServiceUnavailable("PostgreSQL is not installed: no initdb found. Do: apt-get install postgresql")
     return max(versions, key=lambda programs: int(programs.parent.name))
 
 
@@ -201,9 +195,7 @@ def start_redis(folder: Path, *, port: int | None = None, program: str | Path | 
         str(folder),
     ]
     url = f"redis://{LOOPBACK}:{port}/0"
-    return start_service(
-        ServerCommand("redis", [program, *options], folder, port, url, probe=lambda: probe_redis(url))
-    )
+    return start_service(ServerCommand("redis", [program, *options], folder, port, url, probe=lambda: probe_redis(url)))
 
 
 def probe_redis(url: str) -> None:

@@ -37,9 +37,7 @@ def test_kafka_is_apache_kafka_and_keeps_its_topics(kafka_servers: str, topic_pr
 def test_postgres_gives_each_test_an_empty_database(postgres_url: str) -> None:
     engine = create_engine(postgres_url)
     with engine.begin() as connection:
-        tables = connection.execute(
-            text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-        ).scalar_one()
+        tables = connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")).scalar_one()
         connection.execute(text("CREATE TABLE left_behind (id int)"))
     engine.dispose()
 
@@ -69,9 +67,7 @@ def test_redis_starts_empty_after_another_test_wrote(redis_url: str) -> None:
     test_redis_starts_empty(redis_url)
 
 
-def test_a_killed_server_can_be_started_again_on_its_port(
-    service_folder: Path, redis_server: Service
-) -> None:
+def test_a_killed_server_can_be_started_again_on_its_port(service_folder: Path, redis_server: Service) -> None:
     with start_redis(service_folder) as service:
         first = service.pid
         service.kill()
@@ -141,18 +137,14 @@ def test_a_server_that_ends_while_starting_says_why(tmp_path: Path) -> None:
         "",
         never_ready,
     )
-    with pytest.raises(
-        ServiceUnavailable, match=r"(?s)broken ended while starting.*cannot read its settings"
-    ):
+    with pytest.raises(ServiceUnavailable, match=r"(?s)broken ended while starting.*cannot read its settings"):
         start_service(command)
 
 
 def test_a_missing_program_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(
-        ServiceUnavailable, match=r"redis-server, which is not installed. Do: apt-get install redis"
-    ):
+    with pytest.raises(ServiceUnavailable, match=r"redis-server, which is not installed. Do: apt-get install redis"):
         start_redis(tmp_path)
 
 

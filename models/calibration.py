@@ -1,0 +1,63 @@
+"""From the model's raw output to a score between 0 and 1 that means something.
+
+With enough matured frauds: Platt scaling, a probability (Platt, 1999). Without: the share of ordinary events that are
+less unusual, read off the empirical distribution with an exponential tail, so that the most extreme still differ.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+ScoreKind = Literal["probability", "surprise"]
+LEAST_POSITIVES = 200
+LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.09, 1e-4, 16)])
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """slope and intercept for a probability; knots (raw values at LEVELS) for a surprise."""
+
+    kind: ScoreKind
+    slope: float
+    intercept: float
+    knots: tuple[float, ...]
+
+    def score(self, raw: Floats) -> Floats:
+        if self.kind == "probability":
+            return 1 / (1 + np.exp(-np.clip(self.slope * raw + self.intercept, -35, 35)))
+        knots = np.array(self.knots)
+        exceedance = -np.log1p(-LEVELS)
+        inside = np.interp(raw, knots, exceedance)
+        tail_slope = (exceedance[-1] - exceedance[-8]) / max(knots[-1] - knots[-8], 1e-6)
+        beyond = np.maximum(raw - knots[-1], 0) * tail_slope
+        return -np.expm1(-np.minimum(inside + beyond, 35.0))
+
+
+def calibrate(raw: Floats, labels: npt.NDArray[np.int8]) -> Calibration:
+    """labels: 1 fraud, 0 legitimate, -1 unknown (ignored by Platt scaling)."""
+    matured = labels >= 0
+    if int((labels == 1).sum()) >= LEAST_POSITIVES and (labels == 0).any():
+        slope, intercept = fit_platt(raw[matured], labels[matured] == 1)
+        if slope > 0:
+            return Calibration("probability", slope, intercept, ())
+    knots = np.maximum.accumulate(np.quantile(raw, LEVELS) + np.arange(len(LEVELS)) * 1e-9)
+    return Calibration("surprise", 1.0, 0.0, tuple(float(knot) for knot in knots))
+
+
+def fit_platt(raw: Floats, positive: npt.NDArray[np.bool_], steps: int = 50) -> tuple[float, float]:
+    """Maximum likelihood of sigmoid(slope * raw + intercept) by damped Newton steps."""
+    centre, spread = float(raw.mean()), float(raw.std()) or 1.0
+    x = np.stack([(raw - centre) / spread, np.ones_like(raw)], 1)
+    weights = np.array([1.0, np.log((positive.sum() + 1) / ((~positive).sum() + 1))])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -35, 35)))
+        gradient = x.T @ (p - positive) + 1e-3 * weights * np.array([1, 0])
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        weights = weights - np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-8:
+            break
+    return float(weights[0] / spread), float(weights[1] - weights[0] * centre / spread)

@@ -1,0 +1,363 @@
+"""The `headgate` command: arguments in, one call to the part that does the work, output for a person or as JSON.
+
+Imports inside commands keep `headgate --help` fast. A user's mistake or an absent service is one line on standard
+error and exit code 1, never a traceback; `--json` prints one JSON object as the last line.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from ops.settings import Settings
+
+cli = typer.Typer(
+    name="headgate",
+    help="Scores live transactions on Kafka with a recurrent detector; every prediction in SQL, alerts where needed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+models = typer.Typer(help="Registered models.", no_args_is_help=True)
+topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
+database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
+dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
+redis_commands = typer.Typer(help="The Redis views.", no_args_is_help=True)
+bench = typer.Typer(help="Benchmarks; each prints its proof.", no_args_is_help=True)
+cli.add_typer(models, name="models")
+cli.add_typer(topics, name="topics")
+cli.add_typer(database, name="db")
+cli.add_typer(dead_letters, name="dlq")
+cli.add_typer(redis_commands, name="redis")
+cli.add_typer(bench, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+def main() -> None:
+    """The entry point: known errors become one line and exit code 1."""
+    from ops.errors import KNOWN_ERRORS
+
+    try:
+        cli()
+    except KNOWN_ERRORS as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    print(f"headgate: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def load_settings() -> "Settings":
+    from ops.logging import configure_logging
+    from ops.settings import read_settings
+
+    settings = read_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    print(json.dumps(value, default=str))
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """progress(stage, share done); silent with --json."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=done)
+
+        yield progress
+
+
+@cli.command()
+def demo(
+    for_seconds: Annotated[float | None, typer.Option("--for", help="End after this many seconds.")] = None,
+    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 200.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated traffic.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Start everything that is missing, train on simulated history, and watch live card traffic."""
+    from ops.demo import run_demo
+
+    summary = run_demo(for_seconds=for_seconds, rate=rate, seed=seed, quiet=as_json)
+    if as_json:
+        print_json(summary)
+
+
+@cli.command()
+def up() -> None:
+    """Start the embedded services (Kafka-compatible broker, Redis) and print their settings, until Ctrl-C."""
+    from ops.demo import run_embedded_services
+
+    run_embedded_services()
+
+
+@cli.command()
+def worker() -> None:
+    """Score the stream until told to stop."""
+    from ops.worker import run_worker
+
+    run_worker(load_settings())
+
+
+@cli.command()
+def train(
+    transactions: Annotated[Path | None, typer.Option(help="CSV or Parquet file; without it, SQL.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="File with event_id and label; frauds alone suffice.")] = None,
+    alerts_per_day: Annotated[float, typer.Option(help="How many alerts a day analysts can handle.")] = 100.0,
+    events_per_day: Annotated[float | None, typer.Option(help="Expected traffic; default: as in the data.")] = None,
+    label_horizon_days: Annotated[
+        float, typer.Option(help="Age from which an event without label is legitimate.")
+    ] = 7.0,
+    hidden: Annotated[int, typer.Option(help="Hidden units of the recurrent network.")] = 64,
+    epochs: Annotated[int, typer.Option(help="At most this many passes over the history.")] = 8,
+    seed: Annotated[int, typer.Option()] = 0,
+    promote: Annotated[bool, typer.Option(help="Make it the champion (the first model always is).")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a detector and register it."""
+    from models.train_detector import TrainingConfig
+    from ops.jobs.train import history_from_database, history_from_files, train_and_register, utc_now
+    from ops.worker import read_rates
+    from storage.database import open_database
+    from storage.registry import ModelRegistry
+
+    settings = load_settings()
+    sql = open_database(settings.database.get_secret_value())
+    horizon = timedelta(days=label_horizon_days)
+    if transactions is not None:
+        history = history_from_files(transactions, labels, label_horizon=horizon)
+    else:
+        history = history_from_database(sql, read_rates(settings.rates), now=utc_now(), label_horizon=horizon)
+    config = TrainingConfig(
+        hidden=hidden, epochs=epochs, seed=seed, alerts_per_day=alerts_per_day, events_per_day=events_per_day
+    )
+    with progress_bar(as_json) as progress:
+        record, result = train_and_register(
+            history,
+            config,
+            ModelRegistry(sql, settings.models),
+            sql,
+            promote=promote,
+            clock=utc_now,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"model": f"{record.name}:{record.version}", "alias": record.alias, "metrics": result.metrics})
+    else:
+        print(f"registered {record.name}:{record.version} ({record.alias})")
+        for name, value in result.metrics.items():
+            print(f"  {name:28} {value:.4g}")
+
+
+@cli.command()
+def doctor(as_json: Json = False) -> None:
+    """Check every service, version and permission, and say what to do."""
+    from ops.doctor import diagnose
+
+    checks = diagnose(load_settings())
+    if as_json:
+        print_json(
+            {"checks": [{"name": c.name, "status": c.status, "found": c.found, "remedy": c.remedy} for c in checks]}
+        )
+    else:
+        for check in checks:
+            print(
+                f"{check.status:5} {check.name:12} {check.found}"
+                + (f"\n{'':18} -> {check.remedy}" if check.remedy else "")
+            )
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+@topics.command("create")
+def topics_create(
+    partitions: Annotated[int, typer.Option(help="Partitions of each topic.")] = 4,
+    replication: Annotated[int, typer.Option(help="Copies of each partition.")] = 1,
+) -> None:
+    """Create the contract's topics where they are missing."""
+    from streams.kafka import KafkaSettings, create_topics, topic_configurations
+
+    settings = load_settings()
+    wanted = topic_configurations(settings.topic_prefix, settings.record_size_limit)
+    created = create_topics(KafkaSettings(settings.kafka), wanted, partitions=partitions, replication=replication)
+    for name in wanted:
+        print(f"{name}: {'created' if name in created else 'exists'}")
+
+
+@database.command("upgrade")
+def database_upgrade() -> None:
+    """Bring the schema to this version."""
+    from storage.database import upgrade
+
+    revision = upgrade(load_settings().database.get_secret_value())
+    print(f"schema is at {revision}")
+
+
+@models.command("list")
+def models_list(as_json: Json = False) -> None:
+    """All versions, newest first."""
+    records = [record for record in _registry().list()]
+    if as_json:
+        print_json({"models": [_model(record) for record in records]})
+        return
+    for record in records:
+        ap = record.metrics.get("average_precision")
+        print(
+            f"{record.name}:{record.version:<4} {record.alias or '':11} {record.created_at:%Y-%m-%d %H:%M}"
+            f"  AP {'-' if ap is None else f'{ap:.3f}'}"
+        )
+
+
+@models.command("show")
+def models_show(version: str, as_json: Json = False) -> None:
+    """One version with its metrics, for example fraud:3."""
+    name, number = _name_and_version(version)
+    record = _registry().get(name, number)
+    if as_json:
+        print_json(_model(record))
+        return
+    for key, value in _model(record).items():
+        print(f"{key:14} {value}")
+
+
+@models.command("promote")
+def models_promote(version: str, why: Annotated[str, typer.Option(help="Kept with the model.")] = "by hand") -> None:
+    """Make a version the champion; running workers take it when they start."""
+    name, number = _name_and_version(version)
+    record = _registry().promote(name, number, why, _now)
+    print(f"{record.name}:{record.version} is the champion")
+
+
+@dead_letters.command("list")
+def dead_letters_list(
+    limit: Annotated[int, typer.Option(help="At most this many, newest first.")] = 50,
+    code: Annotated[str | None, typer.Option(help="Only this error code.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Dead letters with their reason and place."""
+    from ops.jobs.dead_letters import list_dead_letters
+    from storage.database import open_database
+
+    letters = list_dead_letters(open_database(load_settings().database.get_secret_value()), limit=limit, code=code)
+    if as_json:
+        print_json({"dead_letters": [letter.summary() for letter in letters]})
+        return
+    for letter in letters:
+        again = f"  replayed {letter.replayed_at:%Y-%m-%d %H:%M}" if letter.replayed_at else ""
+        place = f"{letter.topic}/{letter.source_partition}@{letter.source_offset}"
+        print(
+            f"{letter.recorded_at:%Y-%m-%d %H:%M:%S}  {place:28} {letter.error_code:14} {letter.error_message}{again}"
+        )
+
+
+@dead_letters.command("replay")
+def dead_letters_replay(
+    code: Annotated[str | None, typer.Option(help="Only this error code.")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many.")] = 1000,
+) -> None:
+    """Send dead letters to their topics again."""
+    from ops.jobs.dead_letters import replay_dead_letters
+    from storage.database import open_database
+    from streams.kafka import KafkaSettings, producer
+
+    settings = load_settings()
+    sent, partial = replay_dead_letters(
+        open_database(settings.database.get_secret_value()),
+        producer(KafkaSettings(settings.kafka)),
+        code=code,
+        limit=limit,
+        clock=_now,
+    )
+    print(f"{sent} sent again" + (f", {len(partial)} kept only in part and left alone" if partial else ""))
+
+
+@redis_commands.command("rebuild")
+def redis_rebuild() -> None:
+    """Write the Redis views again from SQL."""
+    from ops.jobs.rebuild_redis import rebuild_redis
+
+    print(f"{rebuild_redis(load_settings())} alerts written")
+
+
+@bench.command("throughput")
+def bench_throughput(
+    events: Annotated[int, typer.Option(help="Transactions in Kafka.")] = 600_000,
+    accounts: Annotated[int, typer.Option()] = 100_000,
+    partitions: Annotated[int, typer.Option()] = 4,
+    hidden: Annotated[int, typer.Option()] = 64,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
+    peers: Annotated[str, typer.Option(help="Which to run beside it.")] = "faust,quix",
+    as_json: Json = False,
+) -> None:
+    """Full durable path, events a second, beside stock Faust and Quix Streams with the same model and COPY."""
+    from ops.bench.throughput import run_throughput
+
+    result = run_throughput(
+        events=events,
+        accounts=accounts,
+        partitions=partitions,
+        hidden=hidden,
+        rounds=rounds,
+        peers=[peer for peer in peers.split(",") if peer],
+        quiet=as_json,
+    )
+    if as_json:
+        print_json(result)
+
+
+def _registry() -> Any:
+    from storage.database import open_database
+    from storage.registry import ModelRegistry
+
+    settings = load_settings()
+    return ModelRegistry(open_database(settings.database.get_secret_value()), settings.models)
+
+
+def _model(record: Any) -> dict[str, Any]:
+    names = (
+        "name",
+        "version",
+        "alias",
+        "kind",
+        "created_at",
+        "sha256",
+        "feature_schema",
+        "metrics",
+        "promoted_at",
+        "promoted_why",
+    )
+    return {name: getattr(record, name) for name in names}
+
+
+def _name_and_version(text: str) -> tuple[str, int]:
+    name, _, version = text.partition(":")
+    if not version.isdigit():
+        fail(f"{text!r} is no model version; write it like fraud:3")
+    return name, int(version)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

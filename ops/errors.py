@@ -1,0 +1,32 @@
+"""The errors that are a user's mistake or an absent service: shown as one line, never as a traceback."""
+
+from alembic.util import CommandError
+
+from models.artifact import BadModel
+from models.train_detector import TrainingRefused
+from ops.jobs.dead_letters import ReplayFailed
+from ops.jobs.train import UnreadableHistory
+from ops.service import ServiceUnavailable
+from ops.settings import SettingsError
+from ops.worker import WorkerFailed
+from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
+from storage.registry import CorruptModel, UnknownModel
+from streams.kafka import KafkaUnavailable, TopicMissing
+
+KNOWN_ERRORS = (
+    BadDatabaseUrl,
+    BadModel,
+    CommandError,
+    CorruptModel,
+    DatabaseUnavailable,
+    KafkaUnavailable,
+    ReplayFailed,
+    SchemaOutdated,
+    ServiceUnavailable,
+    SettingsError,
+    TopicMissing,
+    TrainingRefused,
+    UnknownModel,
+    UnreadableHistory,
+    WorkerFailed,
+)

@@ -1,0 +1,1 @@
+"""Work that a person or a schedule starts: training, replaying dead letters, rebuilding Redis."""

@@ -1,0 +1,165 @@
+"""Alerts and verdicts as the flow reads and writes them: open alerts, timelines, labels on alerts."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import aliased
+
+from storage.tables import Alert, Feedback, Prediction, Transaction
+
+EPOCH_DAY = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAlert:
+    """The latest revision of an open alert."""
+
+    alert_id: str
+    revision: int
+    sequence: int
+    source_offset: int | None
+    status: str
+    closed_by: str | None
+    event_ids: list[str]
+    account_id: str
+    occurred_at: datetime
+    scored_at: datetime
+    score: float
+    score_kind: str
+    threshold: float
+    severity: str
+    amount_at_risk: float
+    model: str
+    reasons: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransaction:
+    """A transaction with its prediction, for an alert's timeline."""
+
+    event_id: str
+    occurred_at: datetime
+    amount_e4: int
+    currency: str
+    merchant_id: str
+    channel: str | None
+    country: str | None
+    category: str | None
+    score: float
+    flagged: bool
+
+
+Position = tuple[int, int]
+
+
+def open_alerts(connection: Connection, topic_generation: int, partition: int) -> list[StoredAlert]:
+    later = aliased(Alert)
+    newest = select(func.max(later.revision)).where(later.alert_id == Alert.alert_id).scalar_subquery()
+    columns = [getattr(Alert, name) for name in StoredAlert.__dataclass_fields__]
+    rows = connection.execute(
+        select(*columns).where(
+            Alert.topic_generation == topic_generation,
+            Alert.source_partition == partition,
+            Alert.status == "open",
+            Alert.revision == newest,
+        )
+    )
+    return [StoredAlert(**row._mapping) for row in rows]
+
+
+def next_alert_sequence(connection: Connection, topic_generation: int, partition: int) -> int:
+    newest = connection.execute(
+        select(func.max(Alert.sequence)).where(
+            Alert.topic_generation == topic_generation, Alert.source_partition == partition
+        )
+    ).scalar()
+    return 0 if newest is None else int(newest) + 1
+
+
+def stored_transactions_at(
+    connection: Connection, topic_generation: int, partition: int, positions: Sequence[Position]
+) -> dict[Position, StoredTransaction]:
+    """The transactions at (day, offset) positions of one partition that are stored."""
+    if not positions:
+        return {}
+    names = [name for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")]
+    days = {day: EPOCH_DAY + timedelta(days=day) for day, _ in positions}
+    same_record = [
+        getattr(Prediction, name) == getattr(Transaction, name)
+        for name in ("day", "topic_generation", "source_partition", "source_offset")
+    ]
+    rows = connection.execute(
+        select(
+            Transaction.day,
+            Transaction.source_offset,
+            *(getattr(Transaction, name) for name in names),
+            Prediction.score,
+            Prediction.flagged,
+        )
+        .join(Prediction, same_record[0] & same_record[1] & same_record[2] & same_record[3])
+        .where(
+            Transaction.topic_generation == topic_generation,
+            Transaction.source_partition == partition,
+            tuple_(Transaction.day, Transaction.source_offset).in_([(days[day], offset) for day, offset in positions]),
+        )
+    )
+    return {
+        ((row.day - EPOCH_DAY).days, row.source_offset): StoredTransaction(
+            **{name: getattr(row, name) for name in StoredTransaction.__dataclass_fields__}
+        )
+        for row in rows
+    }
+
+
+def previous_timelines(connection: Connection, alert_ids: Collection[str]) -> dict[str, bytes]:
+    """The latest stored timeline of each alert, as JSON."""
+    if not alert_ids:
+        return {}
+    rows = connection.execute(
+        select(Alert.alert_id, Alert.timeline).where(Alert.alert_id.in_(alert_ids)).order_by(Alert.revision)
+    )
+    return {row.alert_id: msgspec.json.encode(row.timeline) for row in rows}
+
+
+def write_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts revisions; one that is there already stays as it is. `timeline` is encoded JSON."""
+    prepared = [{**row, "timeline": msgspec.json.decode(row["timeline"])} for row in rows]
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(insert(Alert).on_conflict_do_nothing(index_elements=["alert_id", "revision"]), prepared)
+
+
+def judged_alerts(connection: Connection, alert_ids: Collection[str]) -> set[str]:
+    """Those that a label was given to, on the alert itself or on one of its events."""
+    judged: set[str] = set()
+    wanted = list(alert_ids)
+    for start in range(0, len(wanted), 500):
+        some = wanted[start : start + 500]
+        on_alert = select(Feedback.alert_id).where(
+            Feedback.kind == "label", Feedback.status == "joined", Feedback.alert_id.in_(some)
+        )
+        judged |= {row.alert_id for row in connection.execute(on_alert)}
+        events = {
+            event_id: row.alert_id
+            for row in connection.execute(select(Alert.alert_id, Alert.event_ids).where(Alert.alert_id.in_(some)))
+            for event_id in row.event_ids
+        }
+        on_event = select(Feedback.event_id).where(
+            Feedback.kind == "label", Feedback.status == "joined", Feedback.event_id.in_(events)
+        )
+        judged |= {events[row.event_id] for row in connection.execute(on_event)}
+    return judged
+
+
+def known_feedback(connection: Connection, feedback_ids: Collection[str]) -> set[str]:
+    """Those ids that are stored already."""
+    known: set[str] = set()
+    wanted = list(feedback_ids)
+    for start in range(0, len(wanted), 500):
+        some = select(Feedback.feedback_id).where(Feedback.feedback_id.in_(wanted[start : start + 500]))
+        known |= {row.feedback_id for row in connection.execute(some)}
+    return known

@@ -1,0 +1,227 @@
+"""Many rows at once: binary COPY on PostgreSQL, executemany on SQLite. The hot write path; no ORM, no row objects.
+
+Columns go in as arrays and lists; they are encoded once, may be kept, and can be sent any number of times without
+being computed again (streams/commit.py sends the same bytes after a lost connection).
+
+PostgreSQL's binary COPY format: per row a field count (int16), per field a length (int32, -1 for NULL) and that
+many bytes, big-endian; PostgreSQL documentation, "COPY", section "Binary Format". The fixed-width fields of a row are
+one record of a numpy struct dtype; the texts follow as ready pieces, joined in one go.
+"""
+
+import itertools
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Connection,
+    Date,
+    Double,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from storage.tables import Base, UtcTimestamp
+
+#: An array, a list, or one value for all rows. Timestamps are epoch milliseconds, dates days since 1970, JSON is
+#: encoded bytes.
+Column = npt.NDArray[Any] | Sequence[Any] | int | float | bool | str | bytes | None
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
+COPY_TRAILER = struct.pack(">h", -1)
+NULL = struct.pack(">i", -1)
+EPOCH_2000_DAYS = 10_957
+EPOCH_2000_MILLISECONDS = EPOCH_2000_DAYS * 86_400_000
+#: Texts that recur are encoded once; the cache is emptied when it grows past this.
+CACHED_PIECES = 50_000
+LOW_CARDINALITY = frozenset({"currency", "channel", "country", "category", "merchant_id", "model", "source"})
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows of one table, ready to send. `payload` is bytes (COPY) or a list of tuples (executemany)."""
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: int
+    payload: Any
+
+
+def encode_rows(dialect: str, model: type[Base], columns: Mapping[str, Any], rows: int) -> EncodedRows:
+    """Rows of one of the tables; columns that are not given are NULL."""
+    table: Table = model.__table__  # type: ignore[assignment]
+    encode = _encode_copy if dialect == "postgresql" else _encode_tuples
+    return encode(table, columns, rows)
+
+
+def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
+    """Writes all rows in the caller's transaction, a table at a time."""
+    grouped: dict[tuple[str, tuple[str, ...]], list[EncodedRows]] = defaultdict(list)
+    for part in encoded:
+        if part.rows:
+            grouped[part.table.name, part.columns].append(part)
+    for (name, columns), parts in grouped.items():
+        names = ", ".join(columns)
+        if connection.dialect.name == "postgresql":
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor, cursor.copy(f"COPY {name} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+                copy.write(COPY_HEADER)
+                for part in parts:
+                    copy.write(part.payload)
+                copy.write(COPY_TRAILER)
+        else:
+            marks = ", ".join("?" * len(columns))
+            for part in parts:
+                connection.exec_driver_sql(f"INSERT INTO {name} ({names}) VALUES ({marks})", part.payload)
+
+
+# PostgreSQL
+
+_FIXED: dict[type, tuple[str, int]] = {
+    SmallInteger: (">i2", 2),
+    BigInteger: (">i8", 8),
+    Integer: (">i4", 4),
+    Double: (">f8", 8),
+    Boolean: ("u1", 1),
+    Date: (">i4", 4),
+    UtcTimestamp: (">i8", 8),
+}
+
+
+def _fixed_format(column_type: Any) -> tuple[str, int] | None:
+    for kind, layout in _FIXED.items():
+        if isinstance(column_type, kind):
+            return layout
+    return None
+
+
+def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
+    fixed = [name for name in columns if _is_fixed(table, name, columns[name])]
+    varying = [name for name in columns if name not in fixed]
+    prefixes = _fixed_parts(table, columns, fixed, len(varying), rows)
+    pieces = [_pieces(table, name, columns[name], rows) for name in varying]
+    payload = b"".join(itertools.chain.from_iterable(zip(prefixes, *pieces, strict=True)))
+    return EncodedRows(table, (*fixed, *varying), rows, payload)
+
+
+def _is_fixed(table: Table, name: str, values: Any) -> bool:
+    """Fixed width and never NULL."""
+    return _fixed_format(table.c[name].type) is not None and values is not None and not isinstance(values, list)
+
+
+def _fixed_parts(
+    table: Table, columns: Mapping[str, Any], fixed: Sequence[str], varying: int, rows: int
+) -> list[bytes]:
+    """The beginning of each row: the field count and the fixed-width fields, each behind its length."""
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for name in fixed:
+        code, _ = _fixed_format(table.c[name].type) or ("", 0)
+        layout += [(f"{name}_length", ">i4"), (name, code)]
+    records = np.empty(rows, np.dtype(layout))
+    records["fields"] = len(fixed) + varying
+    for name in fixed:
+        column_type = table.c[name].type
+        _, width = _fixed_format(column_type) or ("", 0)
+        records[f"{name}_length"] = width
+        values = columns[name]
+        if isinstance(column_type, Date):
+            values = np.asarray(values) - EPOCH_2000_DAYS
+        elif isinstance(column_type, UtcTimestamp):
+            values = (np.asarray(values, np.int64) - EPOCH_2000_MILLISECONDS) * 1000
+        records[name] = values
+    raw, width = records.tobytes(), records.dtype.itemsize
+    return [raw[start : start + width] for start in range(0, rows * width, width)]
+
+
+_pack_length = struct.Struct(">i").pack
+
+
+def _text_piece(value: str) -> bytes:
+    encoded = value.encode()
+    return _pack_length(len(encoded)) + encoded
+
+
+class _Pieces(dict[str | None, bytes]):
+    """Text -> piece, encoded at the first look-up."""
+
+    def __missing__(self, value: str | None) -> bytes:
+        if len(self) >= CACHED_PIECES:
+            self.clear()
+            self[None] = NULL
+        piece = NULL if value is None else _text_piece(value)
+        self[value] = piece
+        return piece
+
+
+_recurring = _Pieces({None: NULL})
+
+
+def _pieces(table: Table, name: str, values: Any, rows: int) -> Sequence[bytes]:
+    if values is None:
+        return [NULL] * rows
+    column_type = table.c[name].type
+    if isinstance(column_type, Text):
+        if isinstance(values, str):
+            return [_text_piece(values)] * rows
+        if name in LOW_CARDINALITY:
+            return [_recurring[value] for value in values]
+        return [NULL if value is None else _text_piece(value) for value in values]
+    piece = _piece_encoder(column_type)
+    if not isinstance(values, list):
+        return [piece(values)] * rows
+    return [NULL if value is None else piece(value) for value in values]
+
+
+def _piece_encoder(column_type: Any) -> Callable[[Any], bytes]:
+    if isinstance(column_type, JSON):
+        return lambda value: _pack_length(len(value) + 1) + b"\x01" + value
+    if isinstance(column_type, LargeBinary):
+        return lambda value: _pack_length(len(value)) + value
+    code, width = _fixed_format(column_type) or ("", 0)
+    if isinstance(column_type, (UtcTimestamp, Date)):
+        raise TypeError("times that may be NULL are written by ordinary statements")
+    number = np.dtype(code)
+    return lambda value: _pack_length(width) + np.array(value, number).tobytes()
+
+
+# SQLite
+
+
+def _encode_tuples(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
+    values = [_sqlite_values(table.c[name].type, column, rows) for name, column in columns.items()]
+    return EncodedRows(table, tuple(columns), rows, list(zip(*values, strict=True)))
+
+
+def _sqlite_values(column_type: Any, values: Any, rows: int) -> Sequence[Any]:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    elif not isinstance(values, list):
+        values = [values] * rows
+    if isinstance(column_type, UtcTimestamp):
+        return _utc_texts(values)
+    if isinstance(column_type, Date):
+        first = date(1970, 1, 1)
+        known = {day: (first + timedelta(days=int(day))).isoformat() for day in set(values)}
+        return [known[day] for day in values]
+    if isinstance(column_type, JSON):
+        return [None if value is None else value.decode() for value in values]
+    return values  # type: ignore[no-any-return]
+
+
+def _utc_texts(milliseconds: Sequence[int]) -> list[str]:
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return [
+        (epoch + timedelta(milliseconds=value)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value % 1000:03d}Z"
+        for value in milliseconds
+    ]

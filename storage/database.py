@@ -1,0 +1,202 @@
+"""Opening the database and bringing its schema up to date. PostgreSQL in production, SQLite embedded.
+
+Everything that cannot reach the database becomes DatabaseUnavailable (worth another try); data that the database
+refuses stays an error of its own kind, because trying again cannot help.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import NullPool, QueuePool
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+#: A frozen owner's transaction cannot hold its partitions longer than this.
+IDLE_IN_TRANSACTION = "3s"
+#: PostgreSQL error classes that mean "not now": connection, resources, operator intervention, system; and
+#: lock_not_available, serialization and deadlock.
+TRANSIENT_CLASSES = ("08", "53", "57", "58", "40")
+MIGRATION_LOCK = 4_815_162_342
+
+
+class DatabaseUnavailable(Exception):
+    """The database does not answer, or ended the connection; try again."""
+
+
+class SchemaOutdated(Exception):
+    """The database's schema is not the one that this version needs."""
+
+
+class BadDatabaseUrl(ValueError):
+    """The database URL cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An engine and its dialect ("postgresql" or "sqlite")."""
+
+    engine: Engine
+
+    @property
+    def dialect(self) -> str:
+        return self.engine.dialect.name
+
+    def connect(self) -> Connection:
+        """A connection; raises DatabaseUnavailable."""
+        with self.translating_errors():
+            return self.engine.connect()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in a transaction that commits at the end; raises DatabaseUnavailable."""
+        with self.translating_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in a read-only transaction; on SQLite it never waits for a writer."""
+        with self.translating_errors(), self.engine.connect() as plain:
+            connection = plain.execution_options(sqlite_read=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def translating_errors(self) -> Iterator[None]:
+        """Turns driver errors that are worth another try into DatabaseUnavailable."""
+        try:
+            yield
+        except DBAPIError as error:
+            if is_transient(error):
+                raise DatabaseUnavailable(f"{self.where}: {_first_line(error.orig)}") from error
+            raise
+        except sqlalchemy.exc.TimeoutError as error:
+            raise DatabaseUnavailable(f"{self.where}: no connection became free") from error
+        except Exception as error:
+            if is_broken_connection(error):
+                raise DatabaseUnavailable(f"{self.where}: {_first_line(error)}") from error
+            raise
+
+    @property
+    def where(self) -> str:
+        """The address without its password."""
+        return f"database at {self.engine.url.render_as_string(hide_password=True)}"
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable or SchemaOutdated."""
+        found, wanted = current_revision(self), head_revision()
+        if found != wanted:
+            raise SchemaOutdated(
+                f"{self.where} has schema {found or 'nothing'}, this version needs {wanted}; run `headgate db upgrade`"
+            )
+
+
+def open_database(url: str) -> Database:
+    address = _normalised(url)
+    if address.get_backend_name() == "sqlite":
+        engine = sqlalchemy.create_engine(address, poolclass=NullPool, connect_args={"timeout": 30})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    else:
+        options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION} -c timezone=UTC"
+        engine = sqlalchemy.create_engine(
+            address,
+            poolclass=QueuePool,
+            pool_size=10,
+            max_overflow=10,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args={"options": options, "connect_timeout": 5, "application_name": "headgate"},
+        )
+    return Database(engine)
+
+
+def upgrade(url: str) -> str:
+    """Brings the schema to the newest revision and returns it; two at once wait for each other."""
+    database = open_database(url)
+    with database.begin() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    database.engine.dispose()
+    return head_revision()
+
+
+def current_revision(database: Database) -> str | None:
+    with database.translating_errors(), database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str:
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def is_transient(error: DBAPIError) -> bool:
+    if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state.startswith(TRANSIENT_CLASSES) or is_broken_connection(error.orig)
+
+
+def is_broken_connection(error: BaseException | None) -> bool:
+    """Errors that the driver raises outside SQLAlchemy (in COPY) when the server went away."""
+    import sqlite3
+
+    import psycopg
+
+    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.OperationalError))
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _normalised(url: str) -> URL:
+    try:
+        address = make_url(url)
+        backend = address.get_backend_name()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise BadDatabaseUrl(
+            "the database URL cannot be read; write postgresql://user@host/name or sqlite:///file"
+        ) from error
+    if backend in ("postgresql", "postgres"):
+        return address.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        if address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        return address
+    raise BadDatabaseUrl(f"{backend} is not supported; use PostgreSQL or SQLite")
+
+
+def _prepare_sqlite(driver_connection: Any, _record: Any) -> None:
+    driver_connection.isolation_level = None  # transactions are begun by _begin_immediate
+    driver_connection.execute("PRAGMA journal_mode=WAL")
+    driver_connection.execute("PRAGMA synchronous=NORMAL")
+    driver_connection.execute("PRAGMA busy_timeout=30000")
+    driver_connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """A writer takes its lock at once, so that it waits here rather than fails in mid transaction. Plain reads ask
+    for a deferred transaction with the execution option `sqlite_read`."""
+    mode = "DEFERRED" if connection.get_execution_options().get("sqlite_read") else "IMMEDIATE"
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

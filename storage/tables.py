@@ -1,0 +1,314 @@
+"""The SQL schema as SQLAlchemy models; Alembic (storage/migrations) owns how a database gets there.
+
+Names and columns are public: users query them (docs/sql.md). Hot tables are keyed by
+(day, topic_generation, source_partition, source_offset), where day is that of the Kafka record's timestamp and
+topic_generation a small number for the topic's Kafka UUID, so that days can be partitions and a re-created topic
+never collides.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Date,
+    Dialect,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import TIMESTAMP as PostgresTimestamp
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class UtcTimestamp(TypeDecorator[datetime]):
+    """A moment in UTC: timestamptz on PostgreSQL, RFC 3339 text with milliseconds and Z on SQLite."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        postgresql = dialect.name == "postgresql"
+        return dialect.type_descriptor(PostgresTimestamp(timezone=True) if postgresql else Text())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name == "postgresql":
+            return value  # type: ignore[no-any-return]
+        return datetime.fromisoformat(value)
+
+
+JsonColumn = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text,
+        int: BigInteger,
+        float: Double,
+        bool: Boolean,
+        bytes: LargeBinary,
+        date: Date,
+        datetime: UtcTimestamp,
+        dict[str, Any]: JsonColumn,
+        list[Any]: JsonColumn,
+    }
+
+
+class LogKey:
+    """Where a row comes from: the key of hot tables."""
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    source_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+
+
+def _hot_indexes(table: str) -> tuple[Index, ...]:
+    """The only two beside the key: more of them cost more than everything else (docs/log.md)."""
+    return (
+        Index(f"ix_{table}_event_id", "event_id", postgresql_using="hash"),
+        Index(f"ix_{table}_occurred_at", "occurred_at", postgresql_using="brin"),
+    )
+
+
+class Transaction(LogKey, Base):
+    """One applied record of the `transactions` topic. amount_e4 is in ten-thousandths of its currency."""
+
+    __tablename__ = "transactions"
+    __table_args__ = _hot_indexes("transactions")
+
+    event_id: Mapped[str]
+    account_id: Mapped[str]
+    merchant_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    amount_e4: Mapped[int]
+    currency: Mapped[str]
+    channel: Mapped[str | None]
+    country: Mapped[str | None]
+    category: Mapped[str | None]
+    memo: Mapped[str | None]
+    extra: Mapped[dict[str, Any] | None]
+
+
+class Prediction(LogKey, Base):
+    """What the detector said of one transaction; alert_id where it opened or raised an alert."""
+
+    __tablename__ = "predictions"
+    __table_args__ = _hot_indexes("predictions")
+
+    event_id: Mapped[str]
+    account_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    scored_at: Mapped[datetime]
+    score: Mapped[float]
+    threshold: Mapped[float]
+    flagged: Mapped[bool]
+    score_kind: Mapped[str]
+    model: Mapped[str]
+    alert_id: Mapped[str | None]
+
+
+class Duplicate(LogKey, Base):
+    """A record whose id had been applied already: event_id of a transaction, feedback_id of feedback."""
+
+    __tablename__ = "duplicates"
+
+    event_id: Mapped[str]
+    entity_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+
+
+class Alert(Base):
+    """One revision of an alert. sequence numbers the partition's revisions in the order they were made."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        UniqueConstraint("topic_generation", "source_partition", "sequence"),
+        Index("ix_alerts_account_id", "account_id"),
+        Index("ix_alerts_scored_at", "scored_at"),
+    )
+
+    alert_id: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    topic_generation: Mapped[int] = mapped_column(SmallInteger)
+    source_partition: Mapped[int] = mapped_column(Integer)
+    sequence: Mapped[int]
+    source_offset: Mapped[int | None]
+    status: Mapped[str]
+    closed_by: Mapped[str | None]
+    event_ids: Mapped[list[Any]]
+    account_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    scored_at: Mapped[datetime]
+    score: Mapped[float]
+    score_kind: Mapped[str]
+    threshold: Mapped[float]
+    severity: Mapped[str]
+    amount_at_risk: Mapped[float]
+    model: Mapped[str]
+    reasons: Mapped[list[Any]]
+    timeline: Mapped[list[Any]]
+
+
+class Feedback(Base):
+    """A label or a reward, pending until what it is about is stored."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (
+        Index("ix_feedback_feedback_id", "feedback_id"),
+        Index("ix_feedback_event_id", "event_id"),
+        Index("ix_feedback_alert_id", "alert_id"),
+        Index(
+            "ix_feedback_pending",
+            "topic_generation",
+            "source_partition",
+            postgresql_where=text("status = 'pending'"),
+            sqlite_where=text("status = 'pending'"),
+        ),
+    )
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    source_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    day: Mapped[date]
+    feedback_id: Mapped[str]
+    given_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    kind: Mapped[str]
+    event_id: Mapped[str | None]
+    alert_id: Mapped[str | None]
+    recommendation_id: Mapped[str | None]
+    label: Mapped[str | None]
+    item_id: Mapped[str | None]
+    value: Mapped[float | None]
+    source: Mapped[str | None]
+    entity_id: Mapped[str]
+    status: Mapped[str]
+    joined_at: Mapped[datetime | None]
+    extra: Mapped[dict[str, Any] | None]
+
+
+class DeadLetter(Base):
+    """A record that could not be processed, kept whole unless it was above the size limit."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (Index("ix_dead_letters_recorded_at", "recorded_at"),)
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    source_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    day: Mapped[date]
+    topic: Mapped[str]
+    recorded_at: Mapped[datetime]
+    error_code: Mapped[str]
+    error_message: Mapped[str]
+    record_key: Mapped[bytes | None]
+    payload: Mapped[bytes | None]
+    payload_bytes: Mapped[int]
+    sha256: Mapped[str | None]
+    replayed_at: Mapped[datetime | None]
+
+
+class Model(Base):
+    """A registered version of a model; alias is champion, challenger or nothing."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("name", "alias"),)
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    created_at: Mapped[datetime]
+    artifact: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int]
+    feature_schema: Mapped[int] = mapped_column(Integer)
+    metrics: Mapped[dict[str, Any]]
+    alias: Mapped[str | None]
+    promoted_at: Mapped[datetime | None]
+    promoted_why: Mapped[str | None]
+
+
+class TrainingRun(Base):
+    """One attempt to train; status is running, succeeded, refused or failed."""
+
+    __tablename__ = "training_runs"
+    __table_args__ = (ForeignKeyConstraint(["model_name", "model_version"], ["models.name", "models.version"]),)
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    model_name: Mapped[str]
+    model_version: Mapped[int | None] = mapped_column(Integer)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    status: Mapped[str]
+    config: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any] | None]
+    message: Mapped[str | None]
+
+
+class StreamProgress(Base):
+    """Who owns a partition and how far SQL has it.
+
+    Law: next_offset - start_offset = applied + duplicates + dead_letters + gaps.
+    """
+
+    __tablename__ = "stream_progress"
+    __table_args__ = (UniqueConstraint("topic", "topic_uuid", "partition"),)
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    topic: Mapped[str]
+    topic_uuid: Mapped[str]
+    epoch: Mapped[int]
+    owner: Mapped[str]
+    backend_pid: Mapped[int | None] = mapped_column(Integer)
+    start_offset: Mapped[int]
+    next_offset: Mapped[int]
+    applied: Mapped[int]
+    duplicates: Mapped[int]
+    dead_letters: Mapped[int]
+    gaps: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class StreamControl(Base):
+    """From which offset on a partition used which version of what comes from outside its log."""
+
+    __tablename__ = "stream_controls"
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    from_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    value: Mapped[str]
+
+
+class RelayCursor(Base):
+    """The next position (a sequence or an offset) of an outbox that a sink has not confirmed."""
+
+    __tablename__ = "relay_cursors"
+
+    outbox: Mapped[str] = mapped_column(primary_key=True)
+    sink: Mapped[str] = mapped_column(primary_key=True)
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    position: Mapped[int]
+    updated_at: Mapped[datetime]

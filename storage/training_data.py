@@ -1,0 +1,180 @@
+"""Stored transactions for replay and training, and the life of feedback: pending, joined, expired."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Row, exists, or_, select, text, update
+from sqlalchemy.sql import Select
+
+from storage.database import Database
+from storage.tables import Alert, Feedback, TrainingRun, Transaction
+
+Int64s = npt.NDArray[np.int64]
+TEXTS = ("event_id", "account_id", "merchant_id", "currency", "channel", "country", "category", "memo")
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionColumns:
+    """Rows of `transactions` as columns; times in epoch milliseconds."""
+
+    source_partition: npt.NDArray[np.int32]
+    source_offset: Int64s
+    occurred_at: Int64s
+    recorded_at: Int64s
+    amount_e4: Int64s
+    event_id: list[str]
+    account_id: list[str]
+    merchant_id: list[str]
+    currency: list[str]
+    channel: list[str | None]
+    country: list[str | None]
+    category: list[str | None]
+    memo: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledColumns:
+    """transactions beside their newest joined label: 1 fraud, 0 legitimate, -1 none."""
+
+    transactions: TransactionColumns
+    label: npt.NDArray[np.int8]
+
+
+def stored_transactions(
+    connection: Connection,
+    *,
+    topic_generation: int,
+    partition: int,
+    before_offset: int,
+    batch_rows: int = 20_000,
+) -> Iterator[TransactionColumns]:
+    """One partition's transactions before an offset, in offset order."""
+    statement = (
+        _columns()
+        .where(
+            Transaction.topic_generation == topic_generation,
+            Transaction.source_partition == partition,
+            Transaction.source_offset < before_offset,
+        )
+        .order_by(Transaction.source_offset)
+    )
+    for rows in _batches(connection, statement, batch_rows):
+        yield _as_columns(rows)
+
+
+def labelled_transactions(
+    connection: Connection, *, since: datetime | None, until: datetime, batch_rows: int = 20_000
+) -> Iterator[LabelledColumns]:
+    """All transactions between two moments, in the order of their time, with what is known of them."""
+    labels = text("SELECT event_id, label FROM event_labels").columns(
+        Feedback.event_id.expression, Feedback.label.expression
+    )
+    known = labels.subquery("known")
+    statement = (
+        _columns(known.c.label)
+        .outerjoin(known, known.c.event_id == Transaction.event_id)
+        .where(Transaction.occurred_at < until)
+        .order_by(Transaction.occurred_at, Transaction.source_partition, Transaction.source_offset)
+    )
+    if since is not None:
+        statement = statement.where(Transaction.occurred_at >= since)
+    codes = {"fraud": 1, "legitimate": 0, None: -1}
+    for rows in _batches(connection, statement, batch_rows):
+        yield LabelledColumns(_as_columns(rows), np.array([codes[row.label] for row in rows], np.int8))
+
+
+def join_feedback(connection: Connection, topic_generation: int, partitions: Collection[int], now: datetime) -> int:
+    """Pending feedback whose event or alert is stored becomes joined; returns how many."""
+    found = or_(
+        exists().where(Transaction.event_id == Feedback.event_id),
+        exists().where(Alert.alert_id == Feedback.alert_id),
+    )
+    statement = (
+        update(Feedback).where(*_pending(topic_generation, partitions), found).values(status="joined", joined_at=now)
+    )
+    return connection.execute(statement).rowcount
+
+
+def expire_feedback(
+    connection: Connection, topic_generation: int, partitions: Collection[int], before: datetime
+) -> int:
+    """Pending feedback recorded before a moment becomes expired; returns how many."""
+    statement = (
+        update(Feedback)
+        .where(*_pending(topic_generation, partitions), Feedback.recorded_at < before)
+        .values(status="expired")
+    )
+    return connection.execute(statement).rowcount
+
+
+def has_pending_feedback(connection: Connection, topic_generation: int, partition: int) -> bool:
+    statement = select(exists().where(*_pending(topic_generation, [partition])))
+    return bool(connection.execute(statement).scalar())
+
+
+def start_training_run(database: Database, run_id: str, model_name: str, now: datetime, config: dict[str, Any]) -> None:
+    with database.begin() as connection:
+        values = {"run_id": run_id, "model_name": model_name, "started_at": now, "status": "running", "config": config}
+        connection.execute(TrainingRun.__table__.insert(), values)  # type: ignore[attr-defined]
+
+
+def finish_training_run(
+    database: Database,
+    run_id: str,
+    now: datetime,
+    status: str,
+    *,
+    metrics: dict[str, Any] | None = None,
+    model_version: int | None = None,
+    message: str | None = None,
+) -> None:
+    with database.begin() as connection:
+        connection.execute(
+            update(TrainingRun)
+            .where(TrainingRun.run_id == run_id)
+            .values(finished_at=now, status=status, metrics=metrics, model_version=model_version, message=message)
+        )
+
+
+def _pending(topic_generation: int, partitions: Collection[int]) -> tuple[Any, ...]:
+    return (
+        Feedback.status == "pending",
+        Feedback.topic_generation == topic_generation,
+        Feedback.source_partition.in_(list(partitions)),
+    )
+
+
+def _columns(*more: Any) -> Select[Any]:
+    names = ("source_partition", "source_offset", "occurred_at", "recorded_at", "amount_e4", *TEXTS)
+    return select(*(getattr(Transaction, name) for name in names), *more)
+
+
+def _batches(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[list[Row[Any]]]:
+    """Streams through a server-side cursor, so memory does not depend on the history's length."""
+    result = connection.execution_options(stream_results=True, max_row_buffer=batch_rows).execute(statement)
+    for rows in result.partitions(batch_rows):
+        yield list(rows)
+
+
+def _as_columns(rows: list[Row[Any]]) -> TransactionColumns:
+    columns = list(zip(*rows, strict=True))
+    partition, offset, occurred_at, recorded_at, amount_e4 = columns[:5]
+    return TransactionColumns(
+        np.array(partition, np.int32),
+        np.array(offset, np.int64),
+        _milliseconds(occurred_at),
+        _milliseconds(recorded_at),
+        np.array(amount_e4, np.int64),
+        *(list(values) for values in columns[5:13]),
+    )
+
+
+def _milliseconds(times: tuple[datetime, ...]) -> Int64s:
+    return np.array([round(time.timestamp() * 1000) for time in times], np.int64)

@@ -1,0 +1,58 @@
+"""The analysts' views, one SQL file each, and the read-only role that sees nothing else.
+
+The files are written once for both databases; what differs is a placeholder from DIALECT_WORDS.
+"""
+
+from importlib import resources
+from string import Template
+
+from sqlalchemy import Connection, text
+
+#: In the order of creation: a view may use those before it.
+VIEW_NAMES = ("event_labels", "v_predictions", "v_alerts", "v_detection_daily")
+ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily")
+READER_ROLE = "headgate_reader"
+
+DIALECT_WORDS = {
+    "postgresql": {
+        "each_event_id": "jsonb_array_elements_text(a.event_ids) AS each_event(value)",
+        "occurred_on": "(p.occurred_at AT TIME ZONE 'UTC')::date",
+        "alerts_per_day": "models.metrics ->> 'alerts_per_day'",
+    },
+    "sqlite": {
+        "each_event_id": "json_each(a.event_ids) AS each_event",
+        "occurred_on": "date(p.occurred_at)",
+        "alerts_per_day": "json_extract(models.metrics, '$.alerts_per_day')",
+    },
+}
+
+
+def view_sql(name: str, dialect: str) -> str:
+    source = resources.files(__package__).joinpath(f"{name}.sql").read_text()
+    return Template(source).substitute(DIALECT_WORDS[dialect])
+
+
+def create_views(connection: Connection) -> None:
+    for name in VIEW_NAMES:
+        connection.exec_driver_sql(view_sql(name, connection.dialect.name))
+
+
+def create_reader_role(connection: Connection) -> None:
+    """On PostgreSQL: a role that may read the analysts' views, if we may create roles; else a notice."""
+    if connection.dialect.name != "postgresql":
+        return
+    grants = " ".join(f"GRANT SELECT ON {name} TO {READER_ROLE};" for name in ANALYST_VIEWS)
+    connection.execute(
+        text(f"""
+        DO $$ BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER_ROLE}') THEN
+                CREATE ROLE {READER_ROLE} NOLOGIN;
+            END IF;
+            {grants}
+        EXCEPTION
+            WHEN insufficient_privilege THEN
+                RAISE NOTICE 'not allowed to create role {READER_ROLE}: ask an administrator (docs/sql.md)';
+            WHEN duplicate_object OR unique_violation THEN
+                {grants}
+        END $$""")
+    )

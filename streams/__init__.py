@@ -1,0 +1,1 @@
+"""The flow: the only package that knows Kafka, and the one that joins models with storage."""

@@ -1,0 +1,78 @@
+"""The values that travel from the socket to SQL: chunks in, prepared batches out.
+
+A chunk is one partition's part of a poll; a prepared batch is what one SQL transaction writes. Both are made
+once and never recomputed: a batch may be sent again, byte for byte, after a lost connection.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from storage.bulk import EncodedRows
+from storage.progress import Advance, Claim
+from streams.decode import Record
+
+
+@dataclass(slots=True, eq=False)
+class OwnedPartition:
+    """A partition that this worker claimed, and how far each stage got with it.
+
+    Shared by threads without a lock: each field has one writer (named behind it) and moves one way only.
+    """
+
+    claim: Claim
+    topic_uuid: str
+    kafka_generation: int
+    accepted: int  # the next offset that the intake expects; event loop
+    committed: int  # the next offset in SQL; writer thread
+    revoked: bool = False  # Kafka took it away: start no new batch with it; event loop
+    lost: bool = False  # SQL's epoch is no longer ours: drop its state; writer thread
+
+    @property
+    def usable(self) -> bool:
+        return not (self.revoked or self.lost)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records of one owned partition."""
+
+    owner: OwnedPartition
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionWork:
+    """What one partition contributes to a batch. `finish` runs in the same transaction after all rows are
+    written, for rows that are made from rows (an alert's timeline, the join of feedback); it must be
+    repeatable."""
+
+    owner: OwnedPartition
+    advance: Advance
+    rows: Sequence[EncodedRows]
+    finish: Callable[[Connection], None] | None = None
+    #: Names of the outboxes that it adds rows to; the relay looks there after the commit.
+    outboxes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBatch:
+    """One SQL transaction. taken_at is the clock's reading (seconds) when its first chunk was taken."""
+
+    works: Sequence[PartitionWork]
+    records: int
+    taken_at: float
+    #: Epoch milliseconds of the Kafka timestamps of its records, for the latency from record to commit.
+    recorded_at: Sequence[int] = field(default=())
+
+
+class Processor(Protocol):
+    """Turns chunks into a prepared batch. Lives on the compute thread alone, and owns its state."""
+
+    def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None: ...
+
+    def idle(self, now: float) -> PreparedBatch | None:
+        """Called when no chunk came for a while: closes what time alone closes."""
+        ...

@@ -1,0 +1,132 @@
+"""One micro-batch into one SQL transaction, exactly once, whatever happens to the connection.
+
+SQL owns progress: the transaction's last statement moves `stream_progress` under our epoch and from our base
+offset. When a partition's row does not match, or the connection dies during COMMIT, the row is read again:
+already at `next` means done, at `base` under our epoch means send the same bytes again, anything else means that
+another worker owns the partition; then the rest of the batch is sent without it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Connection
+
+from storage.bulk import write_rows
+from storage.database import Database, DatabaseUnavailable
+from storage.progress import ProgressRow, advance, read_progress
+from streams.batch import PartitionWork, PreparedBatch
+
+
+class Fate(Enum):
+    """What became of a partition's work, judged from its row in stream_progress."""
+
+    DONE = "done"
+    AGAIN = "again"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    committed: Sequence[PartitionWork]
+    lost: Sequence[PartitionWork]
+
+
+class PartitionsMoved(Exception):
+    """Some partition's row did not match; the transaction is rolled back."""
+
+
+def judge(work: PartitionWork, row: ProgressRow | None) -> Fate:
+    """The fate of a work that was sent at least once."""
+    step = work.advance
+    if row is None or row.epoch != step.epoch:
+        return Fate.LOST
+    if row.next_offset == step.next_offset and step.next_offset != step.base_offset:
+        return Fate.DONE
+    return Fate.AGAIN if row.next_offset == step.base_offset else Fate.LOST
+
+
+class Committer:
+    """Writes prepared batches in order over one connection, which it renews when it breaks.
+
+    `wait` is called between two attempts while the database is away, with the number of failures so far and the
+    error; it sleeps, reports, or raises to give up.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wait: Callable[[int, DatabaseUnavailable], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._wait = wait
+        self._connection: Connection | None = None
+        self.backend_pid: int | None = None
+
+    def commit(self, batch: PreparedBatch) -> CommitResult:
+        works = list(batch.works)
+        committed: list[PartitionWork] = []
+        lost: list[PartitionWork] = []
+        uncertain = False
+        failures = 0
+        while works:
+            try:
+                if uncertain:
+                    fates = self._judge_all(works)
+                    committed += [w for w in works if fates[id(w)] is Fate.DONE]
+                    lost += [w for w in works if fates[id(w)] is Fate.LOST]
+                    works = [w for w in works if fates[id(w)] is Fate.AGAIN]
+                    if not works:
+                        break
+                self._send(works)
+                committed += works
+                works = []
+            except PartitionsMoved:
+                uncertain = True
+            except DatabaseUnavailable as error:
+                uncertain = True
+                failures += 1
+                self.close()
+                self._wait(failures, error)
+        return CommitResult(committed, lost)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.connect()
+            if self._database.dialect == "postgresql":
+                driver: Any = self._connection.connection.driver_connection
+                self.backend_pid = driver.info.backend_pid
+        return self._connection
+
+    def _send(self, works: Sequence[PartitionWork]) -> None:
+        with self._database.translating_errors():
+            connection = self._connected()
+            with connection.begin():
+                write_rows(connection, [rows for work in works for rows in work.rows])
+                for work in works:
+                    if work.finish is not None:
+                        work.finish(connection)
+                moved = advance(connection, [work.advance for work in works], self._clock())
+                if len(moved) != len(works):
+                    raise PartitionsMoved
+
+    def _judge_all(self, works: Sequence[PartitionWork]) -> dict[int, Fate]:
+        with self._database.translating_errors():
+            connection = self._connected()
+            with connection.begin():
+                fates = {}
+                for work in works:
+                    step = work.advance
+                    rows = read_progress(connection, step.topic_generation, [step.partition])
+                    fates[id(work)] = judge(work, rows.get(step.partition))
+                return fates

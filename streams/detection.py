@@ -1,0 +1,293 @@
+"""Transactions: from chunks to everything that one SQL transaction must hold about them.
+
+Columns, then duplicates and scores from the detector, then the alert decision, then rows. Lives on the compute
+thread and owns the detector's state; SQL is only read here, to restore the state of a partition that was just
+claimed (streams/recovery.py). Time is injected.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from models.events import Events
+from models.scoring import ScoredBatch, Scorer
+from storage.progress import Advance
+from streams.alerts import AlertBook, AlertRevision, FlaggedEvent, deterministic_id
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.decode import (
+    MILLISECONDS_A_DAY,
+    DecodedTransactions,
+    DecodeLimits,
+    base_currency_amounts,
+    decode_transactions,
+)
+from streams.health import FlowMetrics
+from streams.recovery import PartitionSource
+from streams.rows import RowEncoder, ScoredRows
+
+MODEL_KIND = "detector"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRules:
+    """What the settings decide about alerts. Durations in milliseconds."""
+
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    #: How long after an open alert's last event another one still joins it.
+    fold_within: int = 30 * 60_000
+    #: An event older than this when it is scored (a worker catching up) is stored but raises no alert.
+    alert_max_age: int = MILLISECONDS_A_DAY
+    #: Currency -> how much of the base currency one unit is.
+    rates: Mapping[str, float] | None = None
+    #: Seconds between two looks for alerts that time or a verdict closes.
+    sweep_interval: float = 1.0
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What the compute thread keeps of one partition beside the detector's arena."""
+
+    owner: OwnedPartition
+    position: int
+    stream_time: int
+    book: AlertBook
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One partition's part of the batch at hand."""
+
+    state: PartitionState
+    decoded: DecodedTransactions
+    base: int
+    following: int
+    records: int
+
+
+class DetectionProcessor:
+    """The Processor of the `transactions` topic."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        model: str,
+        source: PartitionSource,
+        rows: RowEncoder,
+        rules: DetectionRules,
+        owned: Callable[[], Sequence[OwnedPartition] | None],
+        metrics: FlowMetrics,
+    ) -> None:
+        self._scorer = scorer
+        self._model = model
+        self._source = source
+        self._rows = rows
+        self._rules = rules
+        self._owned = owned
+        self._metrics = metrics
+        self._partitions: dict[int, PartitionState] = {}
+        self._swept_at = 0.0
+
+    def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        parts = self._decode(chunks)
+        sweeping = now - self._swept_at >= self._rules.sweep_interval
+        works: list[PartitionWork] = []
+        if parts:
+            events = Events.concatenate([self._events(part) for part in parts])
+            scored = self._scorer.score(events)
+            flagged = self._flagged_events(events, scored, now)
+            start = 0
+            for part in parts:
+                stop = start + len(part.decoded)
+                works.append(self._work(part, scored, slice(start, stop), flagged, now, sweeping))
+                start = stop
+        if sweeping:
+            self._swept_at = now
+            works += self._close_elsewhere(parts, now)
+        if not works:
+            return None
+        recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
+        return PreparedBatch(works, sum(part.records for part in parts), now, recorded)
+
+    def idle(self, now: float) -> PreparedBatch | None:
+        return self.process([], now)
+
+    def _decode(self, chunks: Sequence[Chunk]) -> list[Part]:
+        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
+        for chunk in chunks:
+            if chunk.owner.usable:
+                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
+        parts = []
+        for owner, own_chunks in grouped.values():
+            state = self._state(owner)
+            records = [record for chunk in own_chunks for record in chunk.records]
+            decoded = decode_transactions(records, self._rules.limits)
+            base, state.position = state.position, records[-1].offset + 1
+            if len(decoded):
+                state.stream_time = max(state.stream_time, int(decoded.recorded_at[-1]))
+            parts.append(Part(state, decoded, base, state.position, len(records)))
+        return parts
+
+    def _state(self, owner: OwnedPartition) -> PartitionState:
+        """The partition's state at its next offset: kept where it still fits SQL's, else restored from SQL."""
+        claim = owner.claim
+        known = self._partitions.get(claim.partition)
+        if known is not None and known.owner is owner:
+            return known
+        if (
+            known is not None
+            and known.owner.claim.topic_generation == claim.topic_generation
+            and known.owner.claim.epoch + 1 == claim.epoch
+            and known.position == claim.next_offset
+        ):
+            known.owner = owner
+            return known
+        self._scorer.drop_partition(claim.partition)
+        with self._metrics.restoring(claim.topic, claim.partition):
+            for events in self._source.transactions(claim):
+                self._scorer.fold(events)
+            next_sequence, open_alerts = self._source.alerts(claim)
+        book = AlertBook(fold_within=self._rules.fold_within, next_sequence=next_sequence, open_alerts=open_alerts)
+        state = PartitionState(owner, claim.next_offset, 0, book)
+        self._partitions[claim.partition] = state
+        return state
+
+    def _events(self, part: Part) -> Events:
+        decoded, rates = part.decoded, self._rules.rates or {}
+        return Events(
+            partition=np.full(len(decoded), part.state.owner.claim.partition, np.int32),
+            offset=decoded.offset,
+            day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
+            event_id=decoded.event_id,
+            occurred_at=decoded.occurred_at,
+            account_id=decoded.account_id,
+            merchant_id=decoded.merchant_id,
+            amount=base_currency_amounts(decoded.amount_e4, decoded.currency, rates),
+            channel=decoded.channel,
+            country=decoded.country,
+            category=decoded.category,
+            memo=decoded.memo,
+        )
+
+    def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
+        """Row -> the flagged event, for rows that are young enough to alert."""
+        now_milliseconds = int(now * 1000)
+        young = events.occurred_at >= now_milliseconds - self._rules.alert_max_age
+        rows: npt.NDArray[np.intp] = np.flatnonzero(scored.flagged & young)
+        if not len(rows):
+            return {}
+        reasons = self._scorer.explain(scored, rows)
+        return {
+            int(row): FlaggedEvent(
+                event_id=events.event_id[row],
+                account_id=events.account_id[row],
+                offset=int(events.offset[row]),
+                occurred_at=int(events.occurred_at[row]),
+                scored_at=now_milliseconds,
+                amount=float(events.amount[row]),
+                score=float(scored.score[row]),
+                score_kind=scored.score_kind,
+                threshold=scored.threshold,
+                model=self._model,
+                reasons=tuple(reasons[index]),
+                positions=tuple(self._scorer.recent_positions(scored, int(row))),
+            )
+            for index, row in enumerate(rows)
+        }
+
+    def _work(
+        self,
+        part: Part,
+        scored: ScoredBatch,
+        rows: slice,
+        flagged: Mapping[int, FlaggedEvent],
+        now: float,
+        sweeping: bool,
+    ) -> PartitionWork:
+        owner, claim, decoded = part.state.owner, part.state.owner.claim, part.decoded
+        revisions: list[AlertRevision] = []
+        alert_ids: list[str | None] = [None] * len(decoded)
+        for row in sorted(row for row in flagged if rows.start <= row < rows.stop):
+            event = flagged[row]
+            new_id = deterministic_id(claim.topic, owner.topic_uuid, claim.partition, event.offset, MODEL_KIND)
+            revisions += part.state.book.apply(event, new_id)
+            alert_ids[row - rows.start] = revisions[-1].alert_id
+        if sweeping:
+            revisions += self._closings(part.state, part.state.stream_time)
+        duplicate = scored.duplicate[rows]
+        predictions = ScoredRows(
+            score=scored.score[rows],
+            flagged=scored.flagged[rows],
+            threshold=scored.threshold,
+            score_kind=scored.score_kind,
+            model=self._model,
+            scored_at=int(now * 1000),
+            alert_id=alert_ids,
+        )
+        duplicates = int(duplicate.sum())
+        step = Advance(
+            claim.topic_generation,
+            claim.partition,
+            claim.epoch,
+            part.base,
+            part.following,
+            applied=len(decoded) - duplicates,
+            duplicates=duplicates,
+            dead_letters=len(decoded.dead),
+            gaps=part.following - part.base - part.records,
+        )
+        encoded = self._rows.transactions(claim, decoded, duplicate, predictions)
+        encoded += self._rows.dead_letters(claim, decoded.dead)
+        self._metrics.alerts_made(len(revisions))
+        return PartitionWork(
+            owner,
+            step,
+            encoded,
+            self._rows.alerts(claim, revisions),
+            outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
+        )
+
+    def _close_elsewhere(self, parts: Sequence[Part], now: float) -> list[PartitionWork]:
+        """Closings of partitions without records in this batch, as works that move no offset. Their time goes
+        on with the slowest of the others, or with the clock when all are quiet."""
+        owned = self._owned()
+        if owned is None:
+            return []
+        self._drop_all_but({owner.claim.partition for owner in owned})
+        moment = min((part.state.stream_time for part in parts), default=int(now * 1000))
+        busy = {part.state.owner.claim.partition for part in parts}
+        works = []
+        for owner in owned:
+            claim = owner.claim
+            if claim.partition in busy:
+                continue
+            state = self._state(owner)
+            state.stream_time = max(state.stream_time, moment)
+            revisions = self._closings(state, state.stream_time)
+            if revisions:
+                step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
+                finish = self._rows.alerts(claim, revisions)
+                works.append(PartitionWork(owner, step, [], finish, outboxes=frozenset({"alerts"})))
+        return works
+
+    def _drop_all_but(self, partitions: set[int]) -> None:
+        """The state of a partition that went to another worker is freed once the new assignment is known."""
+        for gone in self._partitions.keys() - partitions:
+            del self._partitions[gone]
+            self._scorer.drop_partition(gone)
+
+    def _closings(self, state: PartitionState, moment: int) -> list[AlertRevision]:
+        if not state.book.open_alerts:
+            return []
+        judged = self._source.judged([alert.alert_id for alert in state.book.open_alerts.values()])
+        return state.book.close_by_verdict(judged) + state.book.close_before(moment)
+
+
+def _outboxes(predictions: bool, alerts: bool, dead_letters: bool) -> Iterator[str]:
+    if predictions:
+        yield "predictions"
+    if alerts:
+        yield "alerts"
+    if dead_letters:
+        yield "dead_letters"

@@ -1,0 +1,137 @@
+"""Feedback: stored once, joined with what it is about, expired when that never comes.
+
+What it is about may come later, so a row starts as pending; each batch, and every few seconds of quiet, joins
+what can be joined. A verdict on an open alert is seen by the owner of that alert's partition (detection.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from sqlalchemy import Connection
+
+from storage.alert_history import known_feedback
+from storage.database import Database
+from storage.progress import Advance, Claim
+from storage.training_data import expire_feedback, has_pending_feedback, join_feedback
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.decode import DecodeLimits, decode_feedback
+from streams.rows import RowEncoder
+
+
+@dataclass(slots=True)
+class FeedbackState:
+    """One partition's next offset and the ids that it stored under this claim."""
+
+    owner: OwnedPartition
+    position: int
+    seen: set[str] = field(default_factory=set)
+
+
+class FeedbackProcessor:
+    """The Processor of the `feedback` topic. join_interval in seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        rows: RowEncoder,
+        limits: DecodeLimits,
+        *,
+        owned: Callable[[], Sequence[OwnedPartition] | None],
+        expiry: timedelta,
+        join_interval: float = 2.0,
+    ) -> None:
+        self._database = database
+        self._rows = rows
+        self._limits = limits
+        self._owned = owned
+        self._expiry = expiry
+        self._join_interval = join_interval
+        self._partitions: dict[int, FeedbackState] = {}
+        self._joined_at = 0.0
+
+    def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
+        for chunk in chunks:
+            if chunk.owner.usable:
+                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
+        works = [self._work(owner, own, now) for owner, own in grouped.values()]
+        records = sum(len(chunk.records) for _, own in grouped.values() for chunk in own)
+        return PreparedBatch(works, records, now) if works else None
+
+    def idle(self, now: float) -> PreparedBatch | None:
+        """A look at what is pending, as works that move no offset."""
+        if now - self._joined_at < self._join_interval:
+            return None
+        self._joined_at = now
+        works = []
+        for owner in self._owned() or ():
+            claim, state = owner.claim, self._state(owner)
+            with self._database.reading() as connection:
+                pending = has_pending_feedback(connection, claim.topic_generation, claim.partition)
+            if not pending:
+                continue
+            step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
+            works.append(PartitionWork(owner, step, [], self._join(claim, now)))
+        return PreparedBatch(works, 0, now) if works else None
+
+    def _state(self, owner: OwnedPartition) -> FeedbackState:
+        state = self._partitions.get(owner.claim.partition)
+        if state is None or state.owner is not owner:
+            state = FeedbackState(owner, owner.claim.next_offset)
+            self._partitions[owner.claim.partition] = state
+        return state
+
+    def _work(self, owner: OwnedPartition, chunks: Sequence[Chunk], now: float) -> PartitionWork:
+        claim, state = owner.claim, self._state(owner)
+        records = [record for chunk in chunks for record in chunk.records]
+        decoded = decode_feedback(records, self._limits)
+        duplicate = self._duplicates(state, [message.feedback_id for message in decoded.messages])
+        base, state.position = state.position, records[-1].offset + 1
+        repeated = int(duplicate.sum())
+        step = Advance(
+            claim.topic_generation,
+            claim.partition,
+            claim.epoch,
+            base,
+            state.position,
+            applied=len(decoded) - repeated,
+            duplicates=repeated,
+            dead_letters=len(decoded.dead),
+            gaps=state.position - base - len(records),
+        )
+        encoded = self._rows.feedback(claim, decoded, duplicate)
+        encoded += self._rows.dead_letters(claim, decoded.dead)
+        outboxes = frozenset({"dead_letters"}) if decoded.dead else frozenset()
+        return PartitionWork(owner, step, encoded, self._join(claim, now), outboxes)
+
+    def _duplicates(self, state: FeedbackState, ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Repeats within this claim are remembered; older ones are looked up in SQL."""
+        unseen = [feedback_id for feedback_id in ids if feedback_id not in state.seen]
+        if unseen:
+            with self._database.reading() as connection:
+                state.seen |= known_feedback(connection, unseen)
+        duplicate = np.zeros(len(ids), np.bool_)
+        for row, feedback_id in enumerate(ids):
+            duplicate[row] = feedback_id in state.seen
+            state.seen.add(feedback_id)
+        return duplicate
+
+    def _join(self, claim: Claim, now: float) -> "Join":
+        moment = datetime.fromtimestamp(now, UTC)
+        return Join(claim.topic_generation, claim.partition, moment, moment - self._expiry)
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Joins and expires the pending feedback of one partition, inside a batch's transaction."""
+
+    topic_generation: int
+    partition: int
+    now: datetime
+    expire_before: datetime
+
+    def __call__(self, connection: Connection) -> None:
+        join_feedback(connection, self.topic_generation, [self.partition], self.now)
+        expire_feedback(connection, self.topic_generation, [self.partition], self.expire_before)

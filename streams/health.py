@@ -1,0 +1,127 @@
+"""Metrics and health of the flow: what the threads report, as Prometheus metrics and as one readiness answer.
+
+Seconds and `_total` as Prometheus asks; no ids in labels. docs/metrics.md lists every metric (a test checks that).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.batch import PreparedBatch
+from streams.commit import CommitResult
+
+LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STAGE_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
+SIZE_BUCKETS = (1, 4, 16, 64, 256, 1024, 2048, 4096, 8192, 16384)
+
+
+class FlowMetrics:
+    """All metrics of one worker, on its own registry."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        into = self.registry
+        self._records = Counter(
+            "headgate_records_total", "Input records by outcome, once in SQL", ["topic", "outcome"], registry=into
+        )
+        self._latency = Histogram(
+            "headgate_commit_latency_seconds",
+            "From the Kafka timestamp of a partition's newest record to its commit in SQL",
+            ["topic"],
+            buckets=LATENCY_BUCKETS,
+            registry=into,
+        )
+        self._stage = Histogram(
+            "headgate_stage_seconds",
+            "Time a batch spends in a stage",
+            ["topic", "stage"],
+            buckets=STAGE_BUCKETS,
+            registry=into,
+        )
+        self._batch = Histogram(
+            "headgate_batch_records", "Records in a batch", ["topic"], buckets=SIZE_BUCKETS, registry=into
+        )
+        self._queue = Gauge("headgate_queue_depth", "What waits before a stage", ["topic", "queue"], registry=into)
+        self._lag = Gauge(
+            "headgate_lag_records",
+            "Records in Kafka that SQL has not passed",
+            ["topic", "partition"],
+            registry=into,
+        )
+        self._lost = Counter(
+            "headgate_partitions_lost_total",
+            "Partitions found to be owned by another worker",
+            ["topic"],
+            registry=into,
+        )
+        self._restore = Histogram(
+            "headgate_restore_seconds", "Time to restore a partition's state from SQL", ["topic"], registry=into
+        )
+        self._relayed = Counter(
+            "headgate_relayed_total", "Messages that a sink confirmed", ["sink", "outbox"], registry=into
+        )
+        self._relay_failures = Counter(
+            "headgate_relay_failures_total",
+            "Times that a sink or the database kept the relay waiting",
+            ["sink"],
+            registry=into,
+        )
+        self._alerts = Counter("headgate_alert_revisions_total", "Alert revisions made", registry=into)
+        self._database_failures = Counter(
+            "headgate_database_failures_total",
+            "Times that the database was away when a batch was due",
+            registry=into,
+        )
+        self._resident = Gauge("headgate_resident_accounts", "Accounts whose state is in memory", registry=into)
+
+    @contextmanager
+    def computing(self, topic: str) -> Iterator[None]:
+        with self._stage.labels(topic, "compute").time():
+            yield
+
+    @contextmanager
+    def committing(self, topic: str) -> Iterator[None]:
+        with self._stage.labels(topic, "commit").time():
+            yield
+
+    @contextmanager
+    def restoring(self, topic: str, partition: int) -> Iterator[None]:
+        del partition
+        with self._restore.labels(topic).time():
+            yield
+
+    def queues(self, topic: str, records: int, batches: int) -> None:
+        self._queue.labels(topic, "records_to_compute").set(records)
+        self._queue.labels(topic, "batches_to_write").set(batches)
+
+    def committed(self, topic: str, batch: PreparedBatch, result: CommitResult, now: float) -> None:
+        for work in result.committed:
+            step = work.advance
+            for outcome in ("applied", "duplicates", "dead_letters", "gaps"):
+                if count := getattr(step, outcome):
+                    self._records.labels(topic, outcome).inc(count)
+        if result.lost:
+            self._lost.labels(topic).inc(len(result.lost))
+        if batch.records:
+            self._batch.labels(topic).observe(batch.records)
+        for recorded_at in batch.recorded_at:
+            self._latency.labels(topic).observe(max(0.0, now - recorded_at / 1000))
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        self._lag.labels(topic, str(partition)).set(records)
+
+    def alerts_made(self, revisions: int) -> None:
+        self._alerts.inc(revisions)
+
+    def resident(self, accounts: int) -> None:
+        self._resident.set(accounts)
+
+    def relayed(self, sink: str, outbox: str, messages: int) -> None:
+        self._relayed.labels(sink, outbox).inc(messages)
+
+    def relay_failed(self, sink: str) -> None:
+        self._relay_failures.labels(sink).inc()
+
+    def database_failed(self) -> None:
+        self._database_failures.inc()

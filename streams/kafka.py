@@ -1,0 +1,116 @@
+"""Kafka clients for everyone who needs one, and what must be known of topics.
+
+One place builds producers and admin clients from one set of settings; the consuming side is the Faust transport.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+REQUEST_SECONDS = 15.0
+#: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
+SIZE_MARGIN = 1_048_576
+
+
+class KafkaUnavailable(Exception):
+    """No broker answered at the configured address."""
+
+
+class TopicMissing(Exception):
+    """A topic that Headgate reads or writes does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    servers: str
+    client_id: str = "headgate"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    name: str
+    uuid: str
+    partitions: int
+
+
+def producer(settings: KafkaSettings, **overrides: object) -> Producer:
+    """An idempotent producer that does not linger: for alerts, not for bulk."""
+    return Producer(
+        {
+            "bootstrap.servers": settings.servers,
+            "client.id": settings.client_id,
+            "enable.idempotence": True,
+            "linger.ms": 0,
+            "partitioner": "murmur2_random",
+            "delivery.timeout.ms": 20_000,
+            "message.max.bytes": 8_000_000,
+            "log_level": 2,
+            **overrides,
+        },
+        logger=None,
+    )
+
+
+def admin_client(settings: KafkaSettings) -> AdminClient:
+    return AdminClient({"bootstrap.servers": settings.servers, "client.id": settings.client_id, "log_level": 0})
+
+
+def check_broker(settings: KafkaSettings, timeout: float = 5.0) -> None:
+    try:
+        admin_client(settings).list_topics(timeout=timeout)
+    except KafkaException as error:
+        raise KafkaUnavailable(f"no Kafka broker answers at {settings.servers}: {error.args[0].str()}") from None
+
+
+def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicDescription]:
+    """The topics' UUIDs and partition counts. A broker without topic ids (the embedded one) gives its topics the
+    name as UUID: they live as long as the process."""
+    wanted = sorted(set(names))
+    futures = admin_client(settings).describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
+    described = {}
+    for name in wanted:
+        try:
+            topic = futures[name].result(REQUEST_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicMissing(f"topic {name} does not exist; run `headgate topics create`") from None
+            raise KafkaUnavailable(f"cannot describe topic {name}: {error.args[0].str()}") from None
+        described[name] = TopicDescription(name, str(topic.topic_id), len(topic.partitions))
+    return described
+
+
+def create_topics(
+    settings: KafkaSettings, topics: Mapping[str, Mapping[str, str]], *, partitions: int, replication: int
+) -> list[str]:
+    """Creates those that are missing (name -> topic configuration); returns the created names."""
+    futures = admin_client(settings).create_topics(
+        [
+            NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
+            for name, config in topics.items()
+        ],
+        request_timeout=REQUEST_SECONDS,
+    )
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result(REQUEST_SECONDS)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaUnavailable(f"cannot create topic {name}: {error.args[0].str()}") from None
+    return created
+
+
+def topic_configurations(prefix: str, record_size_limit: int) -> dict[str, dict[str, str]]:
+    """Every topic of the contract that this version reads or writes, with its configuration."""
+    sized = {"max.message.bytes": str(record_size_limit + SIZE_MARGIN)}
+    return {
+        f"{prefix}transactions": sized,
+        f"{prefix}feedback": sized,
+        f"{prefix}alerts": sized,
+        f"{prefix}predictions": {},
+        f"{prefix}dead-letters": sized,
+        f"{prefix}model-updates": {"cleanup.policy": "compact"},
+    }

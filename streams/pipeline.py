@@ -1,0 +1,159 @@
+"""Two threads between the fetching event loop and SQL: one computes, one writes, with a short queue between.
+
+    event loop --ChunkBuffer--> compute thread (a Processor) --queue of 2--> writer thread (a Committer)
+
+Fetching, compute and the SQL commit of neighbouring batches overlap; order is kept, and every bound is small, so
+back-pressure reaches the fetcher. A failure in either thread stops the worker: nothing is skipped.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from streams.batch import Chunk, PreparedBatch, Processor
+from streams.buffer import ChunkBuffer
+from streams.commit import CommitResult, Committer
+from streams.health import FlowMetrics
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS = 0.5
+BATCHES_AHEAD = 2
+
+
+class Pipeline:
+    """The two threads of one topic.
+
+    on_commit is called on the writer thread after each commit; on_failure once, from the thread that failed.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        processor: Processor,
+        committer: Committer,
+        *,
+        max_batch_records: int,
+        clock: Callable[[], float],
+        metrics: FlowMetrics,
+        on_commit: Callable[[CommitResult], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.topic = topic
+        self.buffer = ChunkBuffer(2 * max_batch_records)
+        self._processor = processor
+        self._committer = committer
+        self._max_batch_records = max_batch_records
+        self._clock = clock
+        self._metrics = metrics
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+        self._batches: queue.Queue[tuple[PreparedBatch, int] | None] = queue.Queue(BATCHES_AHEAD)
+        self._stopping = threading.Event()
+        self._in_flight = 0
+        self._counted = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(run,), name=f"{topic}-{run.__name__.strip('_')}")
+            for run in (self._compute, self._write)
+        ]
+
+    @property
+    def backend_pid(self) -> int | None:
+        """The PostgreSQL backend that writes for this pipeline, once it has written."""
+        return self._committer.backend_pid
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, chunk: Chunk) -> None:
+        """Hands over a chunk; the caller has waited for `buffer.room()`."""
+        with self._counted:
+            self._in_flight += 1
+        self.buffer.put(chunk)
+
+    async def drained(self, timeout: float) -> bool:
+        """Waits until nothing handed over is still on its way, at most `timeout` seconds."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._wait_drained, timeout)
+
+    def stop(self, timeout: float) -> None:
+        """Finishes the batch at hand and ends both threads."""
+        self._stopping.set()
+        self.buffer.close()
+        for thread in self._threads:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(timeout)
+        self._committer.close()
+
+    def _wait_drained(self, timeout: float) -> bool:
+        with self._counted:
+            return self._counted.wait_for(lambda: self._in_flight <= 0, timeout)
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            if not self._stopping.is_set():
+                self._stopping.set()
+                self._on_failure(error)
+            else:
+                log.warning("pipeline stopped in mid work", topic=self.topic, error=repr(error))
+        finally:
+            self._stopping.set()
+
+    def _compute(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                chunks = self.buffer.take(self._max_batch_records, IDLE_SECONDS)
+                now = self._clock()
+                with self._metrics.computing(self.topic):
+                    batch = self._processor.process(chunks, now) if chunks else self._processor.idle(now)
+                self._metrics.queues(self.topic, self.buffer.records, self._batches.qsize())
+                if batch is None:
+                    self._finished(len(chunks))
+                else:
+                    self._batches.put((batch, len(chunks)))
+        finally:
+            self._batches.put(None)
+
+    def _write(self) -> None:
+        try:
+            while (item := self._batches.get()) is not None:
+                batch, chunks = item
+                with self._metrics.committing(self.topic):
+                    result = self._committer.commit(batch)
+                for work in result.lost:
+                    work.owner.lost = True
+                    log.warning(
+                        "partition is owned by another worker now",
+                        topic=self.topic,
+                        partition=work.advance.partition,
+                        epoch=work.advance.epoch,
+                    )
+                for work in result.committed:
+                    work.owner.committed = work.advance.next_offset
+                self._metrics.committed(self.topic, batch, result, self._clock())
+                self._finished(chunks)
+                self._on_commit(result)
+        except BaseException:
+            self._stopping.set()
+            threading.Thread(target=self._drop_waiting, daemon=True).start()
+            raise
+
+    def _drop_waiting(self) -> None:
+        """Unblocks the compute thread when the writer ends first."""
+        while True:
+            try:
+                if self._batches.get(timeout=IDLE_SECONDS) is None:
+                    return
+            except queue.Empty:
+                if not self._threads[0].is_alive():
+                    return
+
+    def _finished(self, chunks: int) -> None:
+        with self._counted:
+            self._in_flight -= chunks
+            self._counted.notify_all()

@@ -1,0 +1,89 @@
+"""State of a partition that was just claimed, read back from SQL.
+
+The detector's state is the fold of the partition's stored transactions in offset order, up to SQL's next offset;
+open alerts are the alerts table's latest revisions. Nothing is emitted on the way.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from models.events import Events
+from models.explain import Reason
+from storage.alert_history import StoredAlert, judged_alerts, next_alert_sequence, open_alerts
+from storage.database import Database
+from storage.progress import Claim
+from storage.training_data import TransactionColumns, stored_transactions
+from streams.alerts import AlertRevision
+from streams.decode import MILLISECONDS_A_DAY, base_currency_amounts
+
+
+class PartitionSource:
+    """Reads what the compute thread needs of SQL, over connections of its own."""
+
+    def __init__(self, database: Database, rates: Mapping[str, float]) -> None:
+        self._database = database
+        self._rates = rates
+
+    def transactions(self, claim: Claim) -> Iterator[Events]:
+        """The partition's stored transactions before the claim's next offset, in offset order."""
+        with self._database.reading() as connection:
+            for columns in stored_transactions(
+                connection,
+                topic_generation=claim.topic_generation,
+                partition=claim.partition,
+                before_offset=claim.next_offset,
+            ):
+                yield stored_events(columns, self._rates)
+
+    def alerts(self, claim: Claim) -> tuple[int, list[AlertRevision]]:
+        """The partition's next alert sequence and its open alerts."""
+        with self._database.reading() as connection:
+            following = next_alert_sequence(connection, claim.topic_generation, claim.partition)
+            rows = open_alerts(connection, claim.topic_generation, claim.partition)
+        return following, [alert_revision(row) for row in rows]
+
+    def judged(self, alert_ids: Sequence[str]) -> set[str]:
+        """Those alerts that a label has been given to, or to one of their events."""
+        with self._database.reading() as connection:
+            return judged_alerts(connection, alert_ids)
+
+
+def stored_events(columns: TransactionColumns, rates: Mapping[str, float]) -> Events:
+    return Events(
+        partition=columns.source_partition,
+        offset=columns.source_offset,
+        day=(columns.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
+        event_id=columns.event_id,
+        occurred_at=columns.occurred_at,
+        account_id=columns.account_id,
+        merchant_id=columns.merchant_id,
+        amount=base_currency_amounts(columns.amount_e4, columns.currency, rates),
+        channel=columns.channel,
+        country=columns.country,
+        category=columns.category,
+        memo=columns.memo,
+    )
+
+
+def alert_revision(row: StoredAlert) -> AlertRevision:
+    return AlertRevision(
+        alert_id=row.alert_id,
+        revision=row.revision,
+        sequence=row.sequence,
+        offset=row.source_offset,
+        status=row.status,
+        closed_by=row.closed_by,
+        event_ids=tuple(row.event_ids),
+        account_id=row.account_id,
+        occurred_at=round(row.occurred_at.timestamp() * 1000),
+        scored_at=round(row.scored_at.timestamp() * 1000),
+        score=row.score,
+        score_kind=row.score_kind,
+        threshold=row.threshold,
+        severity=row.severity,
+        amount_at_risk=row.amount_at_risk,
+        model=row.model,
+        reasons=tuple(Reason(**reason) for reason in row.reasons),
+        positions=None,
+    )

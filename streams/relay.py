@@ -1,0 +1,160 @@
+"""Committed rows to Kafka and Redis: publishing follows the commit, never precedes it.
+
+One thread per sink, woken by commits and by claims, never polling. It reads an outbox (a table) past the cursor of
+each partition that this worker owns, publishes, waits until the sink confirmed, and moves the cursor under the
+partition's epoch. After a crash between publishing and the cursor a message comes again, with the same id.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy import Connection
+
+from storage.database import Database, DatabaseUnavailable
+from storage.progress import claim_cursor, move_cursor
+from streams.batch import OwnedPartition
+from streams.health import FlowMetrics
+
+log = structlog.get_logger(__name__)
+
+ROWS_AT_ONCE = 500
+
+
+class SinkUnavailable(Exception):
+    """The sink did not confirm; what was sent may or may not have arrived, and will be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """A table of rows to publish. `read` returns rows from a position on, in order; `position` is a row's own."""
+
+    name: str
+    read: Callable[[Connection, int, int, int, int], Sequence[Any]]
+    position: Callable[[Any], int]
+
+
+class Sink(Protocol):
+    """Somewhere outside. `publish` returns once all rows are confirmed, or raises SinkUnavailable."""
+
+    name: str
+
+    def publish(self, outbox: str, rows: Sequence[Any]) -> None: ...
+
+
+Dirty = tuple[str, OwnedPartition]
+
+
+class Relay:
+    """Publishes some outboxes to one sink. `wake` may be called from any thread."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        outboxes: Sequence[Outbox],
+        database: Database,
+        metrics: FlowMetrics,
+        *,
+        clock: Callable[[], datetime],
+        first_backoff: float = 0.1,
+        longest_backoff: float = 5.0,
+    ) -> None:
+        self._sink = sink
+        self._outboxes = {outbox.name: outbox for outbox in outboxes}
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+        self._first_backoff = first_backoff
+        self._longest_backoff = longest_backoff
+        self._dirty: dict[tuple[str, int], Dirty] = {}
+        self._positions: dict[tuple[str, int], int] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._busy = False
+        self._thread = threading.Thread(target=self._run, name=f"relay-{sink.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self, owner: OwnedPartition, outboxes: Iterable[str] | None = None) -> None:
+        """There may be new rows of this partition in these outboxes (None: in any)."""
+        names = self._outboxes.keys() if outboxes is None else self._outboxes.keys() & set(outboxes)
+        if names:
+            with self._changed:
+                for name in names:
+                    self._dirty[name, id(owner)] = (name, owner)
+                self._changed.notify_all()
+
+    def stop(self, timeout: float) -> None:
+        """Publishes what is committed, within `timeout` seconds, and ends the thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._dirty and not self._busy, timeout)
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        backoff = self._first_backoff
+        while (dirty := self._next()) is not None:
+            name, owner = dirty
+            try:
+                more = self._publish(self._outboxes[name], owner)
+            except (SinkUnavailable, DatabaseUnavailable) as error:
+                log.warning("relay waits", sink=self._sink.name, outbox=name, error=str(error), seconds=backoff)
+                self._metrics.relay_failed(self._sink.name)
+                self._finished(dirty, again=True)
+                self._pause(backoff)
+                backoff = min(backoff * 2, self._longest_backoff)
+            else:
+                backoff = self._first_backoff
+                self._finished(dirty, again=more)
+
+    def _next(self) -> Dirty | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._dirty or self._stopping)
+            if self._stopping:
+                return None
+            self._busy = True
+            return self._dirty.pop(next(iter(self._dirty)))
+
+    def _finished(self, dirty: Dirty, *, again: bool) -> None:
+        with self._changed:
+            self._busy = False
+            if again:
+                self._dirty.setdefault((dirty[0], id(dirty[1])), dirty)
+            self._changed.notify_all()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _publish(self, outbox: Outbox, owner: OwnedPartition) -> bool:
+        """Publishes up to ROWS_AT_ONCE rows; true where there may be more."""
+        if owner.lost:
+            return False
+        claim, key = owner.claim, (outbox.name, id(owner))
+        sink = self._sink.name
+        if key not in self._positions:
+            with self._database.begin() as connection:
+                position = claim_cursor(connection, outbox.name, sink, claim, self._clock())
+            if position is None:
+                return False
+            self._positions[key] = position
+        with self._database.reading() as connection:
+            rows = outbox.read(connection, claim.topic_generation, claim.partition, self._positions[key], ROWS_AT_ONCE)
+        if not rows:
+            return False
+        self._sink.publish(outbox.name, rows)
+        self._metrics.relayed(sink, outbox.name, len(rows))
+        following = outbox.position(rows[-1]) + 1
+        with self._database.begin() as connection:
+            moved = move_cursor(connection, outbox.name, sink, claim, following, self._clock())
+        self._positions[key] = following
+        return moved and len(rows) == ROWS_AT_ONCE

@@ -1,0 +1,111 @@
+"""Where the relay publishes: Kafka topics and Redis. Rows of the outboxes become messages of the contract here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import redis
+from confluent_kafka import KafkaException, Producer
+
+from storage.outbox import (
+    AlertRow,
+    DeadLetterRow,
+    PredictionRow,
+    alerts_after,
+    dead_letters_after,
+    predictions_after,
+)
+from storage.redis_views import AlertView, RedisViews
+from streams import contract
+from streams.relay import Outbox, SinkUnavailable
+
+CONFIRM_SECONDS = 30.0
+
+ALERTS = Outbox("alerts", alerts_after, position=lambda row: row.sequence)
+DEAD_LETTERS = Outbox("dead_letters", dead_letters_after, position=lambda row: row.source_offset)
+PREDICTIONS = Outbox("predictions", predictions_after, position=lambda row: row.source_offset)
+
+
+def alert_message(row: AlertRow) -> contract.Alert:
+    """The contract's message of a stored revision; a row that does not fit it is a bug and raises."""
+    fields = {name: getattr(row, name) for name in contract.Alert.__struct_fields__}
+    return msgspec.convert(fields, contract.Alert)
+
+
+class KafkaSink:
+    """`alerts`, `dead-letters` and `predictions`. The producer is idempotent and does not linger."""
+
+    name = "kafka"
+
+    def __init__(self, producer: Producer, topic_prefix: str) -> None:
+        self._producer = producer
+        self._prefix = topic_prefix
+
+    def publish(self, outbox: str, rows: Sequence[Any]) -> None:
+        failures: list[str] = []
+
+        def confirm(error: Any, _message: Any) -> None:
+            if error is not None:
+                failures.append(str(error))
+
+        try:
+            for row in rows:
+                self._producer.produce(**self._message(row), on_delivery=confirm)
+                self._producer.poll(0)
+            waiting = self._producer.flush(CONFIRM_SECONDS)
+        except (KafkaException, BufferError) as error:
+            raise SinkUnavailable(f"Kafka refused a message: {error}") from error
+        if failures or waiting:
+            raise SinkUnavailable(failures[0] if failures else f"{waiting} messages unconfirmed")
+
+    def _message(self, row: Any) -> dict[str, Any]:
+        if isinstance(row, AlertRow):
+            return {
+                "topic": f"{self._prefix}alerts",
+                "key": row.account_id.encode(),
+                "value": contract.encode(alert_message(row)),
+            }
+        if isinstance(row, PredictionRow):
+            prediction = contract.Prediction(row.event_id, row.score, row.flagged, row.model)
+            return {
+                "topic": f"{self._prefix}predictions",
+                "key": row.account_id.encode(),
+                "value": contract.encode(prediction),
+            }
+        return self._dead_letter(row)
+
+    def _dead_letter(self, row: DeadLetterRow) -> dict[str, Any]:
+        headers = {
+            "source_topic": row.topic,
+            "source_partition": str(row.source_partition),
+            "source_offset": str(row.source_offset),
+            "error_code": row.error_code,
+            "error_message": row.error_message,
+            "payload_bytes": str(row.payload_bytes or 0),
+            "sha256": row.sha256 or "",
+        }
+        return {
+            "topic": f"{self._prefix}dead-letters",
+            "key": row.record_key,
+            "value": row.payload,
+            "headers": [(name, value.encode()) for name, value in headers.items()],
+        }
+
+
+class RedisSink:
+    """Stream, hash and risk of alerts, each revision once (storage/redis_views.py)."""
+
+    name = "redis"
+
+    def __init__(self, views: RedisViews) -> None:
+        self._views = views
+
+    def publish(self, outbox: str, rows: Sequence[AlertRow]) -> None:
+        views = [
+            AlertView(row.alert_id, row.revision, row.account_id, row.score, contract.encode(alert_message(row)))
+            for row in rows
+        ]
+        try:
+            self._views.publish_alerts(views)
+        except redis.RedisError as error:
+            raise SinkUnavailable(f"Redis: {error}") from error

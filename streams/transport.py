@@ -1,0 +1,144 @@
+"""A Faust transport that delivers one message per (partition, fetched chunk) and starts where SQL says.
+
+Stock Faust spends two futures on each record; a message that carries a whole chunk keeps Faust's rebalancing,
+agents and supervision and removes that cost (docs/architecture.md has the figures). A message's value is the list
+of aiokafka records, its offset the last record's.
+
+No chunk may vanish between the fetcher and the agent. Where delivery breaks off (flow suspended, generation
+changed), a rebalance is under way, and its end seeks every partition to SQL's offset again; chunks of an older
+generation are refused by streams/ownership.py.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import aiokafka
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+if TYPE_CHECKING:
+    from streams.app import FlowApp
+
+NO_PARTITIONS_PAUSE = 0.1
+
+
+class LogTruncated(Exception):
+    """Kafka no longer holds the record that SQL expects next."""
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """aiokafka's consumer with our reading rules: committed records only, no silent reset, short waits."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        app = cast("FlowApp", self.app)
+        conf = app.conf
+        self._assignor = RoundRobinPartitionAssignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_poll_records=conf.broker_max_poll_records,
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=app.flow.fetch_wait_ms,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+        )
+
+
+class Consumer(driver.Consumer):
+    """Chunks instead of records; SQL's offsets instead of Kafka's."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        app = cast("FlowApp", self.app)
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        active = self._get_active_partitions()
+        if not active:
+            await self.sleep(NO_PARTITIONS_PAUSE)
+            return
+        ready = {TP(*key) for key in await app.flow.partitions_with_room(active)}
+        generation = app.consumer_generation_id
+        if not ready or self.should_stop or not self.flow_active:
+            return
+        try:
+            records = await self._getmany(active_partitions=ready, timeout=timeout)
+        except NoOffsetForPartitionError:
+            return  # looked up before the first seek; the seek has settled it
+        except OffsetOutOfRangeError as error:
+            raise LogTruncated(
+                f"Kafka no longer holds what SQL expects next: {error}; the records in between are lost"
+            ) from error
+        for tp, chunk in (records or {}).items():
+            if self.should_stop or not self.flow_active or app.consumer_generation_id != generation:
+                return
+            if chunk:
+                app.flow.seen_end(tp.topic, tp.partition, self.highwater(tp))
+                yield tp, _message(tp, chunk, generation)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets."""
+        app = cast("FlowApp", self.app)
+        assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
+        generation = app.consumer_generation_id
+        earliest = await self.earliest_offsets(*assigned) if assigned else {}
+        latest = await self.highwaters(*assigned) if assigned else {}
+        offsets = await app.flow.claim(
+            {(tp.topic, tp.partition): (earliest[tp], latest[tp]) for tp in assigned}, generation
+        )
+        seeks = {TP(topic, partition): offset for (topic, partition), offset in offsets.items()}
+        if seeks:
+            await self.seek_wait(seeks)
+        return seeks
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        """Kafka's committed offsets follow SQL's, for lag tools; Faust's acknowledgements play no part."""
+        committed = cast("FlowApp", self.app).flow.committed()
+        return (TP(*key) for key in committed if topics is None or key[0] in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return cast("FlowApp", self.app).flow.committed().get((tp.topic, tp.partition))
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between two chunks' ends are the chunk, not a gap."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock warnings count acknowledgements, which this transport does not use."""
+
+
+class Transport(driver.Transport):
+    """Chosen by a broker URL that begins with headgate://."""
+
+    Consumer = Consumer
+
+
+def _message(tp: TP, chunk: Any, generation: int) -> ConsumerMessage:
+    last = chunk[-1]
+    return ConsumerMessage(
+        tp.topic,
+        tp.partition,
+        last.offset,
+        last.timestamp / 1000.0,
+        last.timestamp_type,
+        [],
+        None,
+        chunk,
+        None,
+        0,
+        0,
+        tp,
+        generation_id=generation,
+    )
