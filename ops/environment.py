@@ -10,6 +10,8 @@ Run as a script by the Makefile, before any dependency exists: standard library 
 Uses pip with the user's own settings (index, proxies, certificates). `--remove` undoes both layers.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import hashlib
@@ -20,6 +22,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Dict, Iterator
+
+Project = Dict[str, Any]  # the table [project] of pyproject.toml
 
 SUPPORTED = ((3, 11), (3, 12))
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -35,12 +40,12 @@ class CannotPrepare(Exception):
     """Says what went wrong and what to do, in one line."""
 
 
-def say(message):
+def say(message: str) -> None:
     # Standard error: the standard output of `make demo JSON=1` belongs to the demo.
     print("headgate environment: " + message, file=sys.stderr, flush=True)
 
 
-def use_a_supported_python():
+def use_a_supported_python() -> None:
     """Go on under python3.12 or python3.11 if this is another version and one of them is installed."""
     if sys.version_info[:2] in SUPPORTED:
         return
@@ -55,35 +60,36 @@ def use_a_supported_python():
     )
 
 
-def read_project():
+def read_project() -> Project:
     import tomllib  # new in Python 3.11
 
-    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    project: Project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    return project
 
 
-def all_dependencies(project):
+def all_dependencies(project: Project) -> list[str]:
     """The project's own and those of every extra."""
     extras = project.get("optional-dependencies", {})
     return sorted({*project.get("dependencies", []), *(name for extra in extras.values() for name in extra)})
 
 
-def environments_folder():
+def environments_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "headgate" / "environments"
 
 
-def shared_environment_folder(dependencies):
+def shared_environment_folder(dependencies: list[str]) -> Path:
     content = (CHECKOUT / "constraints.txt").read_text() + "\n".join(dependencies)
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     return environments_folder() / ("cp%d%d-%s-%s" % (*sys.version_info[:2], platform.machine(), digest))
 
 
-def site_packages(environment):
+def site_packages(environment: Path) -> Path:
     return environment / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"
 
 
 @contextlib.contextmanager
-def locked(path):
+def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -94,13 +100,13 @@ def locked(path):
         yield
 
 
-def is_usable(environment):
+def is_usable(environment: Path) -> bool:
     """Built to the end, and the Python that it was built with is still there."""
     python = environment / "bin" / "python"
     return (environment / COMPLETE).exists() and python.exists()
 
 
-def build_shared_environment(environment, dependencies):
+def build_shared_environment(environment: Path, dependencies: list[str]) -> None:
     if environment.exists():
         say("removing a half-built environment")
         shutil.rmtree(environment)
@@ -118,7 +124,7 @@ def build_shared_environment(environment, dependencies):
     say("built")
 
 
-def make_virtual_environment(folder, *options):
+def make_virtual_environment(folder: Path, *options: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "venv", *options, str(folder)],
         stdout=subprocess.PIPE,
@@ -132,12 +138,12 @@ def make_virtual_environment(folder, *options):
         )
 
 
-def made_from(environment):
+def made_from(environment: Path) -> str:
     """What `.venv` depends on; a new checkout path, environment or entry point makes it anew."""
     return "%s\n%s\n%s\n" % (CHECKOUT, environment, (CHECKOUT / "pyproject.toml").read_text())
 
 
-def make_checkout_environment(environment, project):
+def make_checkout_environment(environment: Path, project: Project) -> None:
     folder = CHECKOUT / ".venv"
     mark = folder / MADE_FROM
     if folder.exists():
@@ -157,18 +163,18 @@ def make_checkout_environment(environment, project):
     mark.write_text(made_from(environment))
 
 
-def write_metadata(packages, project):
+def write_metadata(packages: Path, project: Project) -> None:
     folder = packages / "headgate-{version}.dist-info".format(**project)
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".format(**project))
     groups = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
-    lines = []
+    lines: list[str] = []
     for group, entries in groups.items():
         lines += ["[%s]" % group, *("%s = %s" % entry for entry in entries.items()), ""]
     (folder / "entry_points.txt").write_text("\n".join(lines))
 
 
-def write_commands(bin_folder, shared_bin, project):
+def write_commands(bin_folder: Path, shared_bin: Path, project: Project) -> None:
     """The project's commands, and those of the shared environment run by this checkout's Python."""
     python = bin_folder / "python"
     scripts = bin_folder.parent / "headgate-commands"
@@ -191,12 +197,12 @@ def write_commands(bin_folder, shared_bin, project):
             own.symlink_to(shared)
 
 
-def write_launcher(path, python, script):
+def write_launcher(path: Path, python: Path, script: Path) -> None:
     path.write_text(LAUNCHER.format(python=python, script=script))
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
 
-def remove():
+def remove() -> None:
     """Both layers, for every Python version and every state of the constraints."""
     if (CHECKOUT / ".venv" / MADE_FROM).exists():
         shutil.rmtree(CHECKOUT / ".venv")
@@ -204,7 +210,7 @@ def remove():
     say("removed %s" % environments_folder())
 
 
-def prepare():
+def prepare() -> None:
     use_a_supported_python()
     project = read_project()
     dependencies = all_dependencies(project)
@@ -215,7 +221,7 @@ def prepare():
         make_checkout_environment(environment, project)
 
 
-def main():
+def main() -> int:
     try:
         if sys.argv[1:] == ["--remove"]:
             remove()

@@ -6,18 +6,21 @@ skip what they can't have, with a reason. A service that the environment gives (
 Docker can run needs nothing.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Callable
 
 
-def has_postgres():
+def has_postgres() -> bool:
     return bool(shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb")))
 
 
-def has_program(name):
+def has_program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
@@ -32,14 +35,14 @@ NEEDS = (
 )
 
 
-def missing_packages():
+def missing_packages() -> list[str]:
     docker = shutil.which("docker")
     if docker and subprocess.call([docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
         return []
     return [package for variable, present, package in NEEDS if not os.environ.get(variable) and not present()]
 
 
-def as_root():
+def as_root() -> list[str] | None:
     """What to put before a command so that it runs as root; None where that is not to be had."""
     if os.geteuid() == 0:
         return []
@@ -49,7 +52,7 @@ def as_root():
     return None
 
 
-def install(packages, prefix):
+def install(packages: list[str], prefix: list[str]) -> int:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = [*prefix, "apt-get", "--quiet", "--yes"]
     for command in ([*apt, "update"], [*apt, "install", "--no-install-recommends", *packages]):
@@ -59,7 +62,7 @@ def install(packages, prefix):
     return 0
 
 
-def main():
+def main() -> int:
     packages = missing_packages()
     if not packages:
         return 0
