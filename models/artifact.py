@@ -96,7 +96,5 @@ def _read(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if description.get("format") != FORMAT:
         raise BadModel(f"format {description.get('format')!r} is unknown, this version reads {FORMAT!r}")
     if description.get("feature_schema") != FEATURE_SCHEMA:
-        raise BadModel(
-            f"made for feature schema {description.get('feature_schema')}, this version has {FEATURE_SCHEMA}; train anew"
-        )
+        raise BadModel(f"made for feature schema {description.get('feature_schema')}, not {FEATURE_SCHEMA}; train anew")
     return description, tensors

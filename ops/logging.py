@@ -18,7 +18,7 @@ PASSWORD_IN_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*):[^\s@]+@")
 MASK = r"\1:***@"
 
 # Chatty at their info level, or louder than what is wrong deserves while a broker is away.
-QUIETER = {"aiokafka": "WARNING", "faust": "WARNING", "mode": "WARNING", "alembic": "WARNING"}
+QUIETER = {"aiokafka": "WARNING", "kafka": "WARNING", "faust": "WARNING", "mode": "WARNING", "alembic": "WARNING"}
 
 
 def mask_passwords(value: Any) -> Any:

@@ -6,11 +6,11 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Boolean, Connection, Date, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
-from storage.tables import Alert, Feedback, Prediction, Transaction
+from storage.tables import Alert, Feedback, UtcTimestamp
 
 EPOCH_DAY = date(1970, 1, 1)
 
@@ -56,6 +56,15 @@ class StoredTransaction:
 
 Position = tuple[int, int]
 
+#: [[day, offset], ...] in JSON as rows: one parameter however many positions, and the key's index for each.
+WANTED_POSITIONS = {
+    "postgresql": (
+        "SELECT CAST(pair ->> 0 AS date), CAST(pair ->> 1 AS bigint) "
+        "FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS pair"
+    ),
+    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:wanted)",
+}
+
 
 def open_alerts(connection: Connection, topic_generation: int, partition: int) -> list[StoredAlert]:
     later = aliased(Alert)
@@ -87,32 +96,25 @@ def stored_transactions_at(
     """The transactions at (day, offset) positions of one partition that are stored."""
     if not positions:
         return {}
-    names = [name for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")]
-    days = {day: EPOCH_DAY + timedelta(days=day) for day, _ in positions}
-    same_record = [
-        getattr(Prediction, name) == getattr(Transaction, name)
-        for name in ("day", "topic_generation", "source_partition", "source_offset")
-    ]
-    rows = connection.execute(
-        select(
-            Transaction.day,
-            Transaction.source_offset,
-            *(getattr(Transaction, name) for name in names),
-            Prediction.score,
-            Prediction.flagged,
-        )
-        .join(Prediction, same_record[0] & same_record[1] & same_record[2] & same_record[3])
-        .where(
-            Transaction.topic_generation == topic_generation,
-            Transaction.source_partition == partition,
-            tuple_(Transaction.day, Transaction.source_offset).in_([(days[day], offset) for day, offset in positions]),
-        )
+    days = {day: (EPOCH_DAY + timedelta(days=day)).isoformat() for day, _ in positions}
+    wanted = msgspec.json.encode([(days[day], offset) for day, offset in positions]).decode()
+    each = WANTED_POSITIONS[connection.dialect.name]
+    columns = ", ".join(
+        f"t.{name}" for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")
     )
+    statement = text(
+        f"WITH wanted(day, source_offset) AS ({each}) SELECT t.day, t.source_offset, {columns}, p.score, p.flagged "
+        "FROM wanted JOIN transactions t ON t.day = wanted.day AND t.topic_generation = :generation "
+        "AND t.source_partition = :partition AND t.source_offset = wanted.source_offset "
+        "JOIN predictions p ON p.day = t.day AND p.topic_generation = t.topic_generation "
+        "AND p.source_partition = t.source_partition AND p.source_offset = t.source_offset"
+    ).columns(day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean())
+    values = {"wanted": wanted, "generation": topic_generation, "partition": partition}
     return {
         ((row.day - EPOCH_DAY).days, row.source_offset): StoredTransaction(
             **{name: getattr(row, name) for name in StoredTransaction.__dataclass_fields__}
         )
-        for row in rows
+        for row in connection.execute(statement, values)
     }
 
 
@@ -153,6 +155,18 @@ def judged_alerts(connection: Connection, alert_ids: Collection[str]) -> set[str
         )
         judged |= {events[row.event_id] for row in connection.execute(on_event)}
     return judged
+
+
+def judged_since(connection: Connection, moment: datetime) -> tuple[set[str], set[str]]:
+    """The alert ids and event ids that a label was joined with since a moment."""
+    statement = select(Feedback.alert_id, Feedback.event_id).where(
+        Feedback.kind == "label", Feedback.status == "joined", Feedback.joined_at >= moment
+    )
+    rows = connection.execute(statement).all()
+    return (
+        {row.alert_id for row in rows if row.alert_id is not None},
+        {row.event_id for row in rows if row.event_id is not None},
+    )
 
 
 def known_feedback(connection: Connection, feedback_ids: Collection[str]) -> set[str]:

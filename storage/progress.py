@@ -126,7 +126,8 @@ def _claim(
                 text(
                     "INSERT INTO stream_progress (topic_generation, partition, topic, topic_uuid, epoch, owner, "
                     "backend_pid, start_offset, next_offset, applied, duplicates, dead_letters, gaps, updated_at) "
-                    "VALUES (:generation, :partition, :topic, :uuid, 1, :owner, :pid, :start, :start, 0, 0, 0, 0, :now) "
+                    "VALUES (:generation, :partition, :topic, :uuid, 1, :owner, :pid, :start, :start, 0, 0, 0, 0, "
+                    ":now) "
                     "RETURNING epoch, next_offset"
                 ),
                 {**key, "topic": topic, "uuid": topic_uuid, "start": start},

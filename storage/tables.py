@@ -175,6 +175,7 @@ class Feedback(Base):
         Index("ix_feedback_feedback_id", "feedback_id"),
         Index("ix_feedback_event_id", "event_id"),
         Index("ix_feedback_alert_id", "alert_id"),
+        Index("ix_feedback_joined_at", "joined_at"),
         Index(
             "ix_feedback_pending",
             "topic_generation",

@@ -4,7 +4,7 @@ Pure bookkeeping for one partition: flagged events in, alert revisions out. It k
 models. Its state is a function of the revisions it made, so after a crash it is read back from the alerts table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -113,9 +113,16 @@ class AlertBook:
         over = [a for a in self._open.values() if moment - a.occurred_at > self._fold_within]
         return [self._close(alert, "time") for alert in over]
 
-    def close_by_verdict(self, alert_ids: Iterable[str]) -> list[AlertRevision]:
-        judged = set(alert_ids)
-        return [self._close(a, "verdict") for a in list(self._open.values()) if a.alert_id in judged]
+    def close_by_verdict(self, alert_ids: Set[str], event_ids: Set[str] = frozenset()) -> list[AlertRevision]:
+        """Closes the alerts that are judged, or of which an event is."""
+        if not alert_ids and not event_ids:
+            return []
+        judged = [
+            alert
+            for alert in self._open.values()
+            if alert.alert_id in alert_ids or not event_ids.isdisjoint(alert.event_ids)
+        ]
+        return [self._close(alert, "verdict") for alert in judged]
 
     def _opened(self, event: FlaggedEvent, new_id: str) -> AlertRevision:
         return AlertRevision(

@@ -5,8 +5,9 @@ thread and owns the detector's state; SQL is only read here, to restore the stat
 claimed (streams/recovery.py). Time is injected.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows
 
 MODEL_KIND = "detector"
+#: Each look for verdicts goes back this far: a label counts from its commit, which follows its joined_at.
+VERDICT_OVERLAP = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class PartitionState:
     position: int
     stream_time: int
     book: AlertBook
+    #: False until the verdicts from before the restore were looked up.
+    looked_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,14 @@ class DetectionProcessor:
         self._metrics = metrics
         self._partitions: dict[int, PartitionState] = {}
         self._swept_at = 0.0
+        self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
+        if sweeping:
+            self._verdicts = self._source.judged_since(datetime.fromtimestamp(now, UTC) - VERDICT_OVERLAP)
         if parts:
             events = Events.concatenate([self._events(part) for part in parts])
             scored = self._scorer.score(events)
@@ -280,8 +288,13 @@ class DetectionProcessor:
     def _closings(self, state: PartitionState, moment: int) -> list[AlertRevision]:
         if not state.book.open_alerts:
             return []
-        judged = self._source.judged([alert.alert_id for alert in state.book.open_alerts.values()])
-        return state.book.close_by_verdict(judged) + state.book.close_before(moment)
+        if not state.looked_back:
+            judged = self._source.judged([alert.alert_id for alert in state.book.open_alerts.values()])
+            closed = state.book.close_by_verdict(judged)
+        else:
+            closed = state.book.close_by_verdict(*self._verdicts)
+        state.looked_back = True
+        return closed + state.book.close_before(moment)
 
 
 def _outboxes(predictions: bool, alerts: bool, dead_letters: bool) -> Iterator[str]:

@@ -65,10 +65,10 @@ def check_broker(settings: KafkaSettings, timeout: float = 5.0) -> None:
 
 
 def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicDescription]:
-    """The topics' UUIDs and partition counts. A broker without topic ids (the embedded one) gives its topics the
-    name as UUID: they live as long as the process."""
+    """The topics' UUIDs and partition counts; raises TopicMissing."""
     wanted = sorted(set(names))
-    futures = admin_client(settings).describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
+    admin = admin_client(settings)  # kept until the answers are in
+    futures = admin.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
     described = {}
     for name in wanted:
         try:
@@ -85,7 +85,8 @@ def create_topics(
     settings: KafkaSettings, topics: Mapping[str, Mapping[str, str]], *, partitions: int, replication: int
 ) -> list[str]:
     """Creates those that are missing (name -> topic configuration); returns the created names."""
-    futures = admin_client(settings).create_topics(
+    admin = admin_client(settings)  # kept until the answers are in
+    futures = admin.create_topics(
         [
             NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config))
             for name, config in topics.items()

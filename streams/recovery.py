@@ -5,12 +5,13 @@ open alerts are the alerts table's latest revisions. Nothing is emitted on the w
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 
 from models.events import Events
 from models.explain import Reason
-from storage.alert_history import StoredAlert, judged_alerts, next_alert_sequence, open_alerts
+from storage.alert_history import StoredAlert, judged_alerts, judged_since, next_alert_sequence, open_alerts
 from storage.database import Database
 from storage.progress import Claim
 from storage.training_data import TransactionColumns, stored_transactions
@@ -47,6 +48,11 @@ class PartitionSource:
         """Those alerts that a label has been given to, or to one of their events."""
         with self._database.reading() as connection:
             return judged_alerts(connection, alert_ids)
+
+    def judged_since(self, moment: datetime) -> tuple[set[str], set[str]]:
+        """The alert ids and event ids that were given a label since a moment."""
+        with self._database.reading() as connection:
+            return judged_since(connection, moment)
 
 
 def stored_events(columns: TransactionColumns, rates: Mapping[str, float]) -> Events:

@@ -72,9 +72,17 @@ def test_time_closes_an_alert_and_an_early_look_does_not() -> None:
 def test_a_verdict_closes_only_the_alert_that_it_is_about() -> None:
     book = AlertBook(fold_within=FOLD)
     first, _ = apply(book, flagged(0, "a"), flagged(0, "b"))
-    (closed,) = book.close_by_verdict([first.alert_id, "unknown"])
+    (closed,) = book.close_by_verdict({first.alert_id, "unknown"})
     assert (closed.account_id, closed.closed_by) == ("a", "verdict")
     assert set(book.open_alerts) == {"b"}
+
+
+def test_a_verdict_on_one_of_its_events_closes_the_alert() -> None:
+    book = AlertBook(fold_within=FOLD)
+    apply(book, flagged(0), flagged(1))
+    assert book.close_by_verdict(set(), {"some-other-event"}) == []
+    (closed,) = book.close_by_verdict(set(), {"event-a-0"})
+    assert closed.closed_by == "verdict"
 
 
 def test_an_alert_with_too_many_events_closes_as_full() -> None:

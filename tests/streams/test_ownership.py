@@ -20,7 +20,7 @@ def records(first: int, last: int) -> list[At]:
 
 def claimed(next_offset: int = 10, kafka_generation: int = 1) -> Ownership:
     ownership = Ownership()
-    claim = Claim("t", 1, 0, epoch=1, next_offset=next_offset, previous_owner_pid=None)
+    claim = Claim("t", 1, 0, epoch=1, next_offset=next_offset)
     assert ownership.take([claim], {"t": "uuid"}, kafka_generation) == {("t", 0): next_offset}
     return ownership
 

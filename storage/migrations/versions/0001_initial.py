@@ -98,6 +98,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_feedback_alert_id", "feedback", ["alert_id"], unique=False)
     op.create_index("ix_feedback_event_id", "feedback", ["event_id"], unique=False)
+    op.create_index("ix_feedback_joined_at", "feedback", ["joined_at"], unique=False)
     op.create_index("ix_feedback_feedback_id", "feedback", ["feedback_id"], unique=False)
     op.create_index(
         "ix_feedback_pending",

@@ -1,0 +1,5 @@
+"""`python -m ops` is `headgate`."""
+
+from ops.cli import main
+
+main()
