@@ -14,7 +14,7 @@ import torch
 
 from models.calibration import Calibration
 from models.detector import Detector, DetectorConfig
-from models.features import FEATURE_SCHEMA
+from models.feature_schema import FEATURE_SCHEMA
 
 FORMAT = "headgate-detector-1"
 

@@ -1,7 +1,8 @@
 """The recurrent detector: one GRU step per event and account, a supervised and a self-supervised head.
 
-The same weights run as a step (live: state between events kept by the caller) and over sequences (training). Shape
-suffixes: B sequences or rows, T time, F features, C categories, X inputs, H hidden units.
+The same weights run over the packed events of a batch (live, from states that the caller keeps) and over padded
+sequences (training). Shape suffixes: B rows, T time, F features, C categories, M memo parts, X inputs, H hidden
+units, S surprises.
 
 The GRU is that of Cho et al. (2014) as torch implements it. The self-supervised head says, from the state before an
 event, how likely its amount, gap, category and merchant are; the negative log-likelihoods are the event's surprise.
@@ -14,21 +15,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
-from models.features import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_BUCKETS
+from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_BUCKETS
 
 EMBEDDING_SIZES = (8, 4, 2, 4)
 MEMO_SIZE = 8
-#: Classes that the self-supervised head tells apart: category as it is, merchants folded.
-CATEGORY_CLASSES, MERCHANT_CLASSES = 64, 64
+INPUTS = len(FEATURES) + sum(EMBEDDING_SIZES) + MEMO_SIZE
+#: Classes that the self-supervised head tells apart: categories and merchants, folded.
+CATEGORY_CLASSES, MERCHANT_CLASSES = 32, 64
 AMOUNT, GAP = FEATURES.index("amount"), FEATURES.index("gap")
+CATEGORY, MERCHANT = CATEGORIES.index("category"), CATEGORIES.index("merchant")
 SURPRISES = 4
 LARGEST_SURPRISE = 15.0
+#: No standardised feature is larger, in either direction: what training hardly ever saw must not run away.
+LARGEST_INPUT = 10.0
+#: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
+NARROW_WAVE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorConfig:
-    """hidden: GRU units; reporting_limit: the amount (base currency) below which structuring hides."""
+    """hidden: GRU units; head: units of the supervised head; reporting_limit: the amount (base currency) below which
+    structuring hides."""
 
     hidden: int = 64
     head: int = 64
@@ -36,7 +45,7 @@ class DetectorConfig:
 
 
 class Detector(nn.Module):
-    """forward over sequences; step over rows. mean_F and scale_F standardise features inside the model."""
+    """Standardises features itself (mean_F, scale_F), so that the same numbers go in everywhere."""
 
     mean_F: Tensor
     scale_F: Tensor
@@ -48,18 +57,24 @@ class Detector(nn.Module):
             nn.Embedding(buckets, size) for buckets, size in zip(CATEGORY_BUCKETS, EMBEDDING_SIZES, strict=True)
         )
         self.memo_embedding = nn.EmbeddingBag(MEMO_BUCKETS, MEMO_SIZE, mode="mean", padding_idx=0)
-        inputs = len(FEATURES) + sum(EMBEDDING_SIZES) + MEMO_SIZE
-        self.gru = nn.GRU(inputs, config.hidden, batch_first=True)
+        self.gru = nn.GRU(INPUTS, config.hidden, batch_first=True)
         self.expectation = nn.Linear(config.hidden, 4 + CATEGORY_CLASSES + MERCHANT_CLASSES)
         self.head = nn.Sequential(
-            nn.Linear(config.hidden + inputs + SURPRISES, config.head), nn.ReLU(), nn.Linear(config.head, 1)
+            nn.Linear(config.hidden + INPUTS + SURPRISES, config.head), nn.ReLU(), nn.Linear(config.head, 1)
         )
         self.register_buffer("mean_F", torch.zeros(len(FEATURES)))
         self.register_buffer("scale_F", torch.ones(len(FEATURES)))
 
+    def standardise_by(self, features_BF: Tensor) -> None:
+        """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale."""
+        scale_F, mean_F = torch.std_mean(features_BF.double(), dim=0)
+        self.mean_F.copy_(mean_F)
+        self.scale_F.copy_(torch.where(scale_F > 1e-3, scale_F, torch.ones_like(scale_F)))
+
     def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""
-        parts = [(features_BF - self.mean_F) / self.scale_F]
+        standardised_BF = ((features_BF - self.mean_F) / self.scale_F).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        parts = [standardised_BF]
         parts += [embed(categories_BC[:, place]) for place, embed in enumerate(self.embeddings)]
         if memos_BM is None:
             parts.append(features_BF.new_zeros(len(features_BF), MEMO_SIZE))
@@ -74,34 +89,45 @@ class Detector(nn.Module):
             x_BX, h_BH, weights.weight_ih_l0, weights.weight_hh_l0, weights.bias_ih_l0, weights.bias_hh_l0
         )
 
-    def run(self, x_TX: Tensor, h_H: Tensor) -> Tensor:
-        """The states after each of T events of one account, [T, H]."""
-        states, _ = self.gru(x_TX[None], h_H[None, None])
-        return states[0]  # type: ignore[no-any-return]
+    def steps(self, x_BX: Tensor, wave_sizes: list[int], h_AH: Tensor) -> Tensor:
+        """The states after each of B events of A accounts, [B, H].
 
-    def surprises(self, before_BH: Tensor, x_BX: Tensor, categories_BC: Tensor) -> Tensor:
-        """Negative log-likelihoods of amount, gap, category and merchant given the state before, [B, 4]."""
+        Events in waves: wave k holds the k-th event of each account that has one, accounts in the same order, those
+        with the most events first; wave_sizes: events of each wave; h_AH: states before. Wide waves are a cell step
+        each; what is left once they are narrow (a hot key) is a packed sequence for torch's kernel.
+        """
+        after, at, wave = [], 0, 0
+        while wave < len(wave_sizes) and wave_sizes[wave] >= NARROW_WAVE:
+            stop = at + wave_sizes[wave]
+            h_AH = self.step(x_BX[at:stop], h_AH[: wave_sizes[wave]])
+            after.append(h_AH)
+            at, wave = stop, wave + 1
+        if wave < len(wave_sizes):
+            rest = PackedSequence(x_BX[at:], torch.tensor(wave_sizes[wave:]))
+            packed, _ = self.gru(rest, h_AH[None, : wave_sizes[wave]].contiguous())
+            after.append(packed.data)
+        return torch.cat(after)
+
+    def surprise(self, before_BH: Tensor, x_BX: Tensor, categories_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """How unexpected events are given the states before them: the negative log-likelihoods of amount, gap,
+        category and merchant, [B, S]; and one number from them, [B], to which an amount adds only where it is
+        above the expected one."""
         expected = self.expectation(before_BH)
+        category, merchant = categories_BC[:, CATEGORY], categories_BC[:, MERCHANT]
+        classes = expected[:, 4:].split([CATEGORY_CLASSES, MERCHANT_CLASSES], dim=1)
         amount = _gaussian(x_BX[:, AMOUNT], expected[:, 0], expected[:, 1])
-        gap = _gaussian(x_BX[:, GAP], expected[:, 2], expected[:, 3])
-        category = functional.cross_entropy(
-            expected[:, 4 : 4 + CATEGORY_CLASSES],
-            categories_BC[:, CATEGORIES.index("category")] % CATEGORY_CLASSES,
-            reduction="none",
+        terms = torch.stack(
+            [
+                amount,
+                _gaussian(x_BX[:, GAP], expected[:, 2], expected[:, 3]),
+                functional.cross_entropy(classes[0], category % CATEGORY_CLASSES, reduction="none"),
+                functional.cross_entropy(classes[1], merchant % MERCHANT_CLASSES, reduction="none"),
+            ],
+            dim=1,
         )
-        merchant = functional.cross_entropy(
-            expected[:, 4 + CATEGORY_CLASSES :],
-            categories_BC[:, CATEGORIES.index("merchant")] % MERCHANT_CLASSES,
-            reduction="none",
-        )
-        return torch.stack([amount, gap, category, merchant], dim=1)
-
-    def unusualness(self, before_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor) -> Tensor:
-        """One number per event from surprise alone, [B]: an amount counts only where it is above the expected one."""
-        expected_amount = self.expectation(before_BH)[:, 0]
-        above = x_BX[:, AMOUNT] > expected_amount
-        amount = torch.where(above, surprises_BS[:, 0], torch.zeros_like(surprises_BS[:, 0]))
-        return amount.clamp(max=LARGEST_SURPRISE * 4) + 0.2 * surprises_BS[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
+        above = (x_BX[:, AMOUNT] > expected[:, 0]).float()
+        others = 0.2 * terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
+        return terms, amount.clamp(max=4 * LARGEST_SURPRISE) * above + others
 
     def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor) -> Tensor:
         """The supervised head's log-odds of fraud, [B]."""

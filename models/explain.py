@@ -16,7 +16,8 @@ import torch
 from models.artifact import TrainedDetector
 from models.detector import EMBEDDING_SIZES, MEMO_SIZE
 from models.events import Events
-from models.features import CATEGORIES, FEATURES, FeatureBatch
+from models.feature_schema import CATEGORIES, FEATURES
+from models.features import FeatureBatch
 
 if TYPE_CHECKING:
     from models.scoring import NetworkPass
@@ -171,9 +172,8 @@ def _contributions(model: TrainedDetector, network: "NetworkPass", places: torch
 
 
 def _raw(model: TrainedDetector, inputs: torch.Tensor, before: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-    surprises = model.network.surprises(before, inputs, categories)
-    logits = model.network.logits(model.network.step(inputs, before), inputs, surprises)
-    return model.raw(logits, model.network.unusualness(before, inputs, surprises))
+    surprises, unusual = model.network.surprise(before, inputs, categories)
+    return model.raw(model.network.logits(model.network.step(inputs, before), inputs, surprises), unusual)
 
 
 def _columns(group: Group) -> list[tuple[int, int]]:

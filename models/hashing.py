@@ -1,52 +1,73 @@
 """Stable 64-bit hashes of texts (Python's own differ between processes), remembered for texts that recur."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+#: A memory that grows past this forgets everything; what recurs is soon known again.
 REMEMBERED = 200_000
 
+_DIGITS = re.compile(r"\d+")
 _digest = xxhash.xxh3_64_intdigest
 
 
 def stable_hash(text: str) -> int:
+    """0 .. 2**64 - 1"""
     return _digest(text.encode())
 
 
-class HashMemory(dict[str | None, int]):
-    """Text -> hash, computed at the first look-up; None hashes to 0. Forgets everything when it grows too large."""
+def hashes(texts: Collection[str]) -> npt.NDArray[np.uint64]:
+    """uint64[n], for texts that do not recur (event ids)."""
+    return np.fromiter(map(_digest, map(str.encode, texts)), np.uint64, len(texts))
+
+
+class BucketMemory(dict[str | None, int]):
+    """Text -> bucket number, 1 to buckets - 1, hashed at its first look-up. None is bucket 0."""
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self._buckets = buckets
 
     def __missing__(self, text: str | None) -> int:
         if len(self) >= REMEMBERED:
             self.clear()
-        value = 0 if text is None else _digest(text.encode())
-        self[text] = value
-        return value
+        bucket = 0 if text is None else 1 + stable_hash(text) % (self._buckets - 1)
+        self[text] = bucket
+        return bucket
 
-    def of(self, texts: Iterable[str | None], count: int) -> npt.NDArray[np.uint64]:
-        return np.fromiter((self[text] for text in texts), np.uint64, count)
-
-
-def hashes(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """For texts that do not recur (event ids)."""
-    return np.fromiter([_digest(text.encode()) for text in texts], np.uint64, len(texts))
+    def of(self, texts: Collection[str | None]) -> npt.NDArray[np.int64]:
+        """int64[n]"""
+        return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
 
 
-class MemoBuckets(dict[str | None, tuple[int, ...]]):
-    """Memo -> at most `most` bucket numbers of its words (1 and up; 0 is padding)."""
+class MemoMemory(dict[str | None, tuple[int, ...]]):
+    """Memo -> bucket numbers (1 and up; 0 is padding) of its first words and pairs of neighbouring words.
+
+    Digits count as one sign, so that "invoice 4711" and "invoice 4712" read the same.
+    """
 
     def __init__(self, buckets: int, most: int) -> None:
-        super().__init__({None: (0,) * most})
+        super().__init__()
         self._buckets = buckets
         self._most = most
 
     def __missing__(self, memo: str | None) -> tuple[int, ...]:
         if len(self) >= REMEMBERED:
             self.clear()
-        words = (memo or "").lower().split()[: self._most]
-        numbers = [1 + stable_hash(word) % (self._buckets - 1) for word in words]
+        words = _DIGITS.sub("0", (memo or "").lower()).split()[: self._most]
+        pairs = [f"{first} {second}" for first, second in pairwise(words)]
+        numbers = [1 + stable_hash(text) % (self._buckets - 1) for text in (words + pairs)[: self._most]]
         value = tuple(numbers + [0] * (self._most - len(numbers)))
         self[memo] = value
         return value
+
+    def of(self, memos: Collection[str | None]) -> npt.NDArray[np.int64] | None:
+        """int64[n, most], or None where no event has a memo."""
+        if not any(memos):
+            return None
+        flat = [number for memo in map(self.__getitem__, memos) for number in memo]
+        return np.array(flat, np.int64).reshape(len(memos), self._most)

@@ -5,6 +5,7 @@ run) passes, each over the rows that still need it (Hillis and Steele, 1986), so
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,30 +17,26 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Runs:
     """order: batch rows sorted by slot, arrival kept; slot and rank (0 for a run's first row) in that order; first
-    and last: sorted positions of each run's ends."""
+    and last: sorted positions of each run's ends; longest: rows of the longest run, 0 without any."""
 
     order: Rows
     slot: Rows
     rank: Rows
     first: Rows
     last: Rows
-
-    @property
-    def longest(self) -> int:
-        return int(self.rank.max(initial=-1)) + 1
+    longest: int
 
 
 def find_runs(slots: Rows) -> Runs:
     order = np.argsort(slots, kind="stable")
     slot = slots[order]
-    starts = np.empty(len(slot), bool)
-    if len(slot):
-        starts[0] = True
-        np.not_equal(slot[1:], slot[:-1], out=starts[1:])
+    starts = np.ones(len(slot), bool)
+    np.not_equal(slot[1:], slot[:-1], out=starts[1:])
     first = np.flatnonzero(starts)
-    rank = np.arange(len(slot)) - first[np.cumsum(starts) - 1] if len(slot) else np.zeros(0, np.int64)
-    last = np.append(first[1:], len(slot)) - 1 if len(slot) else first
-    return Runs(order, slot, rank, first, last)
+    last = np.append(first[1:], len(slot))[: len(first)] - 1
+    length = last - first + 1
+    rank = np.arange(len(slot)) - np.repeat(first, length)
+    return Runs(order, slot, rank, first, last, int(length.max(initial=0)))
 
 
 def running_maximum(values: Rows, rank: Rows, longest: int) -> Rows:
@@ -53,50 +50,57 @@ def running_maximum(values: Rows, rank: Rows, longest: int) -> Rows:
     return result
 
 
-def decayed_before(decay: Floats, start: Floats, added: Floats, rank: Rows, longest: int) -> Floats:
+def decayed_before(decay: Floats, start: Floats, added: Floats, runs: Runs) -> Floats:
     """S[i], the decayed sums just before row i: S[first] = decay * start, S[i] = decay[i] * (S[i-1] + added[i-1]).
 
     All [n, d]: decay from the event before (or the stored state) to this one; start: the stored sums, read on first
-    rows only; added: what each row adds after itself.
+    rows only; added: what each row adds after itself. Stable over any span of time: nothing is divided by a decay.
     """
     total = decay * start
-    if longest < 2:
+    later = np.flatnonzero(runs.rank >= 1)
+    if not len(later):
         return total
-    later = np.flatnonzero(rank >= 1)
-    factor = decay.copy()
-    factor[rank == 0] = 0.0
     total[later] = decay[later] * added[later - 1]
-    shift = 1
-    while shift < longest:
-        rows = np.flatnonzero(rank >= shift)
-        total[rows] = total[rows] + factor[rows] * total[rows - shift]
-        factor[rows] = factor[rows] * factor[rows - shift]
+    factor = decay.copy()
+    factor[runs.first] = 0.0
+    rows, shift = later, 1
+    while len(rows):
+        total[rows] += factor[rows] * total[rows - shift]
+        factor[rows] *= factor[rows - shift]
         shift *= 2
+        rows = rows[runs.rank[rows] >= shift]
     return total
 
 
-def window(
-    ring: npt.NDArray[np.generic], new: npt.NDArray[np.generic], count: Rows, runs: Runs
-) -> npt.NDArray[np.generic]:
-    """What the ring of each row's entity holds just before that row: [n, size], unordered.
+def window(ring: npt.NDArray[Any], new: npt.NDArray[Any], count: Rows, runs: Runs) -> npt.NDArray[Any]:
+    """What the ring of each row's entity holds just before that row: [n, size], in the ring's own order.
 
     ring [slots, size] with entry k of an entity at k % size; new [n] the rows' own entries; count [n]: entries of
     the entity before the batch.
     """
     size = ring.shape[1]
     held = ring[runs.slot]
-    for lag in range(1, min(runs.longest, size + 1)):
-        rows = np.flatnonzero(runs.rank >= lag)
-        held[rows, (count[rows] + runs.rank[rows] - lag) % size] = new[rows - lag]
+    rows = np.flatnonzero(runs.rank >= 1)
+    if len(rows) * 4 < len(held):
+        for lag in range(1, min(runs.longest, size + 1)):
+            held[rows, (count[rows] + runs.rank[rows] - lag) % size] = new[rows - lag]
+            rows = rows[runs.rank[rows] > lag]
+        return held
+    # Entry k of the entity is at k % size: the newest one before this row in each place, by its lag.
+    lag = (count + runs.rank)[:, None] - 1 - np.arange(size)
+    lag = lag % size + 1
+    inside = lag <= runs.rank[:, None]
+    source = np.arange(len(new))[:, None] - lag
+    held[inside] = new[source[inside]]
     return held
 
 
-def write_ring(ring: npt.NDArray[np.generic], new: npt.NDArray[np.generic], count: Rows, runs: Runs) -> None:
+def write_ring(ring: npt.NDArray[Any], new: npt.NDArray[Any], count: Rows, runs: Runs) -> None:
     """Appends the rows' entries to their rings; of a long run only the newest `size` are written."""
     size = ring.shape[1]
     if runs.longest > size:
-        length = np.repeat(runs.last - runs.first + 1, runs.last - runs.first + 1)
-        kept = np.flatnonzero(length - runs.rank <= size)
+        length = runs.last - runs.first + 1
+        kept = np.flatnonzero(np.repeat(length, length) - runs.rank <= size)
         ring[runs.slot[kept], (count[kept] + runs.rank[kept]) % size] = new[kept]
     else:
         ring[runs.slot, (count + runs.rank) % size] = new

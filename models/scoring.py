@@ -1,7 +1,7 @@
 """Events in, scores out: joins remembered state, features, the network, calibration and threshold.
 
-The recurrence runs in waves: wave k holds the k-th event of each account in the batch. An account with many events
-in one batch (a hot key) leaves the waves for one pass of the sequence kernel, so it costs steps, not batches.
+The recurrence runs in waves: wave k holds the k-th event of each account in the batch, the busiest accounts first.
+That is the layout of a packed sequence, so one call of torch's kernel takes a uniform batch as well as a hot key.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,15 @@ from models.features import FeatureBatch, FeatureBuilder
 from models.runs import Runs
 from models.state import HiddenStates
 
-#: Runs longer than this go to the sequence kernel.
-LONG_RUN = 12
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkPass:
-    """Inputs and states of the accepted events, sorted as the feature batch is; kept to explain flagged rows."""
+    """Inputs [m, X], categories [m, C] and states before [m, H] of the accepted events, sorted as the feature batch
+    is; kept to explain flagged rows."""
 
     inputs: torch.Tensor
     categories: torch.Tensor
     before: torch.Tensor
-    logits: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,12 @@ class ScoredBatch:
     score_kind: ScoreKind
     built: FeatureBatch
     network: NetworkPass | None
+
+    def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+        """Where the feature batch holds these accepted batch rows."""
+        place = np.full(len(self.duplicate), -1, np.int64)
+        place[self.built.rows] = np.arange(len(self.built.rows))
+        return place[rows]
 
 
 class Scorer:
@@ -64,20 +67,19 @@ class Scorer:
     def state_bytes_per_account(self) -> int:
         return self._features.accounts.bytes_per_slot + self.model.network.config.hidden * 4
 
+    @torch.inference_mode()
     def score(self, events: Events) -> ScoredBatch:
         """Scores a batch (several partitions may share it, each in offset order) and moves the state on."""
         built = self._features.build(events)
         score = np.full(len(events), np.nan)
         network = None
         if len(built.rows):
-            with torch.inference_mode():
-                inputs, categories = self._inputs(built)
-                before, after = self._recur(inputs, built.runs)
-                surprises = self._network.surprises(before, inputs, categories)
-                logits = self._network.logits(after, inputs, surprises)
-                raw = self.model.raw(logits, self._network.unusualness(before, inputs, surprises))
-            network = NetworkPass(inputs, categories, before, logits)
-            score[built.batch_rows] = self.model.calibration.score(raw.cpu().numpy().astype(np.float64))
+            inputs, categories = self._inputs(built)
+            before, after = self._recur(inputs, built.runs)
+            surprises, unusual = self._network.surprise(before, inputs, categories)
+            raw = self.model.raw(self._network.logits(after, inputs, surprises), unusual)
+            network = NetworkPass(inputs, categories, before)
+            score[built.rows] = self.model.calibration.score(raw.cpu().numpy().astype(np.float64))
         return ScoredBatch(
             events=events,
             duplicate=built.duplicate,
@@ -89,30 +91,27 @@ class Scorer:
             network=network,
         )
 
+    @torch.inference_mode()
     def fold(self, events: Events) -> None:
         """The same movement of state without scores: silent replay."""
         built = self._features.build(events)
         if len(built.rows):
-            with torch.inference_mode():
-                inputs, _ = self._inputs(built)
-                self._recur(inputs, built.runs)
+            inputs, _ = self._inputs(built)
+            self._recur(inputs, built.runs)
 
     def drop_partition(self, partition: int) -> None:
         self._hidden.clear(self._features.drop_partition(partition))
 
     def recent_positions(self, scored: ScoredBatch, row: int) -> list[tuple[int, int]]:
-        """(day, offset) of the account's newest events up to this one, at most 12, oldest first."""
-        events = scored.events
-        slot = self._features.account_slots.find(events.partition[row : row + 1], [events.account_id[row]])[0]
-        return self._features.recent_positions(int(slot), int(events.offset[row]))
+        """(day, offset) of the account's newest events up to this accepted one, itself last, at most 12."""
+        return scored.built.recent_positions(scored.events, int(scored.places(np.array([row]))[0]))
 
+    @torch.inference_mode()
     def explain(self, scored: ScoredBatch, rows: npt.NDArray[np.intp]) -> list[list[Reason]]:
-        """Why these batch rows score as they do, strongest reason first, at most five each."""
-        assert scored.network is not None
-        place = np.empty(len(scored.duplicate), np.int64)
-        place[scored.built.batch_rows] = np.arange(len(scored.built.rows))
-        with torch.inference_mode():
-            return explain_rows(self.model, scored.built, scored.network, scored.events, place[rows], rows)
+        """Why these accepted batch rows score as they do, strongest reason first, at most five each."""
+        if scored.network is None:
+            return []
+        return explain_rows(self.model, scored.built, scored.network, scored.events, scored.places(rows), rows)
 
     def _inputs(self, built: FeatureBatch) -> tuple[torch.Tensor, torch.Tensor]:
         features = torch.from_numpy(built.features).to(self._device)
@@ -123,25 +122,31 @@ class Scorer:
     def _recur(self, inputs: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, torch.Tensor]:
         """States before and after each sorted row; the last of each run is stored."""
         self._hidden.grow_to(self._features.account_slots.highest)
-        slots = torch.from_numpy(runs.slot).to(self._device)
-        before = self._hidden.values[slots]
+        slots = self._index(runs.slot[runs.first])
+        start = self._hidden.values.index_select(0, slots)
         if runs.longest == 1:
-            after = self._network.step(inputs, before)
+            after = self._network.step(inputs, start)
             self._hidden.values[slots] = after
-            return before, after
-        after = torch.empty_like(before)
-        length = runs.last - runs.first + 1
-        long_runs = np.flatnonzero(length > LONG_RUN)
-        for run in long_runs:
-            first, stop = int(runs.first[run]), int(runs.last[run]) + 1
-            after[first:stop] = self._network.run(inputs[first:stop], before[first])
-            before[first + 1 : stop] = after[first : stop - 1]
-        short = np.repeat(length <= LONG_RUN, length)
-        for wave in range(int(runs.rank[short].max(initial=-1)) + 1):
-            rows = torch.from_numpy(np.flatnonzero(short & (runs.rank == wave))).to(self._device)
-            if wave:
-                before[rows] = after[rows - 1]
-            after[rows] = self._network.step(inputs[rows], before[rows])
-        last = torch.from_numpy(runs.last).to(self._device)
-        self._hidden.values[slots[last]] = after[last]
+            return start, after
+        busiest_first = np.argsort(runs.first - runs.last, kind="stable")
+        waves, sizes = wave_order(runs, busiest_first)
+        in_waves = self._index(waves)
+        after = torch.empty(len(inputs), start.shape[1], device=self._device)
+        after[in_waves] = self._network.steps(
+            inputs.index_select(0, in_waves), sizes, start.index_select(0, self._index(busiest_first))
+        )
+        before = after.roll(1, 0)
+        before[self._index(runs.first)] = start
+        self._hidden.values[slots] = after.index_select(0, self._index(runs.last))
         return before, after
+
+    def _index(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self._device)
+
+
+def wave_order(runs: Runs, busiest_first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """The sorted rows in waves (wave k: the k-th row of each run that has one, runs as ordered), and their sizes."""
+    place = np.empty(len(busiest_first), np.int64)
+    place[busiest_first] = np.arange(len(busiest_first))
+    wave_then_place = runs.rank * len(place) + np.repeat(place, runs.last - runs.first + 1)
+    return np.argsort(wave_then_place), np.bincount(runs.rank).tolist()

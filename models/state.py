@@ -5,6 +5,7 @@ hold an entity's newest entries, entry k at k % size. Nothing here knows what th
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,12 @@ MERCHANTS = 32
 EVENT_IDS = 24
 FEATURE_ROWS = 16
 POSITIONS = 12
-NEVER = -1
+#: Before any time there is; far enough from int64's end that a difference to a real time does not overflow.
+NEVER = -(2**60)
 
 
 class Slots:
-    """(partition, id) -> slot, with the slots of dropped partitions used again."""
+    """(partition, id) -> slot. The slots of dropped partitions are used again."""
 
     def __init__(self) -> None:
         self._by_partition: dict[int, dict[str, int]] = {}
@@ -34,16 +36,27 @@ class Slots:
         """One more than the highest slot ever given out."""
         return self._next
 
-    def find(self, partition: npt.NDArray[np.int32], ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """The slots of n entities; unseen ones get theirs now."""
+    def find(
+        self, partition: npt.NDArray[np.int32], ids: Sequence[str]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The slots of n entities, and the rows at which unseen ones got theirs now."""
         slots = np.empty(len(ids), np.int64)
-        bounds = np.flatnonzero(np.diff(partition)) + 1
-        start = 0
-        for stop in (*bounds.tolist(), len(ids)):
-            if stop > start:
-                slots[start:stop] = self._find_in(int(partition[start]), ids[start:stop])
-            start = stop
-        return slots
+        unseen: list[int] = []
+        for rows in _rows_of_partitions(partition):
+            known = self._by_partition.setdefault(int(partition[rows[0]]), {})
+            part = ids if len(rows) == len(ids) else [ids[row] for row in rows.tolist()]
+            found = np.fromiter(map(known.get, part, repeat(-1)), np.int64, len(part))
+            for place in np.flatnonzero(found < 0).tolist():
+                if part[place] not in known:
+                    known[part[place]] = self._new_slot()
+                    unseen.append(int(rows[place]))
+                found[place] = known[part[place]]
+            slots[rows] = found
+        return slots, np.array(unseen, np.int64)
+
+    def slot(self, partition: int, entity: str) -> int:
+        """The slot of an entity that is known to be resident."""
+        return self._by_partition[partition][entity]
 
     def drop(self, partition: int) -> npt.NDArray[np.int64]:
         """Forgets a partition; returns the slots that are free now."""
@@ -51,23 +64,17 @@ class Slots:
         self._free += freed
         return np.array(freed, np.int64)
 
-    def _find_in(self, partition: int, ids: Sequence[str]) -> list[int]:
-        known = self._by_partition.setdefault(partition, {})
-        slots = list(map(known.get, ids))
-        if None in slots:
-            for row, slot in enumerate(slots):
-                if slot is None:
-                    entity = ids[row]
-                    if entity not in known:
-                        known[entity] = self._new_slot()
-                    slots[row] = known[entity]
-        return slots  # type: ignore[return-value]
-
     def _new_slot(self) -> int:
         if self._free:
             return self._free.pop()
         self._next += 1
         return self._next - 1
+
+
+def _rows_of_partitions(partition: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
+    """The rows of each partition in the batch, in their order."""
+    order = np.argsort(partition, kind="stable")
+    return [rows for rows in np.split(order, np.flatnonzero(np.diff(partition[order])) + 1) if len(rows)]
 
 
 class Arena:
@@ -110,15 +117,17 @@ def account_arena(capacity: int, *, features: int, categories: int, sums: int) -
             "event_ids": ((EVENT_IDS,), "uint64", 0),
             "feature_rows": ((FEATURE_ROWS, features), "float16", 0),
             "category_rows": ((FEATURE_ROWS, categories), "uint16", 0),
-            "offsets": ((POSITIONS,), "int64", NEVER),
-            "days": ((POSITIONS,), "int32", NEVER),
+            "offsets": ((POSITIONS,), "int64", -1),
+            "days": ((POSITIONS,), "int32", -1),
         },
         capacity,
     )
 
 
 def merchant_arena(capacity: int, *, sums: int) -> Arena:
-    return Arena({"last_time": ((), "int64", NEVER), "sums": ((sums,), "float64", 0)}, capacity)
+    return Arena(
+        {"last_time": ((), "int64", NEVER), "sums": ((sums,), "float64", 0), "hash": ((), "uint64", 0)}, capacity
+    )
 
 
 class HiddenStates:

@@ -82,8 +82,7 @@ def train(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, 
     sequences = prepare(events, labels, config, progress)
     detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
     trained = torch.from_numpy(~sequences.validation)
-    detector.mean_F.copy_(sequences.features[trained].mean(0))
-    detector.scale_F.copy_(sequences.features[trained].std(0).clamp(min=1e-3))
+    detector.standardise_by(sequences.features[trained])
     epochs, quality = fit(detector, sequences, config, generator, progress, began)
     model, metrics = finish(detector, sequences, events, config)
     metrics |= {"epochs": epochs, "best_validation": quality, "seconds": time.monotonic() - began}
@@ -108,7 +107,7 @@ def prepare(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig
         rows = np.arange(first, min(first + FEATURE_CHUNK, len(events)))
         built = builder.build(events.take(rows))
         memos = np.zeros((len(built.features), 8), np.int64) if built.memos is None else built.memos
-        parts.append((first + built.batch_rows, built.runs.slot, built.features, built.categories))  # type: ignore[arg-type]
+        parts.append((first + built.rows, built.runs.slot, built.features, built.categories))  # type: ignore[arg-type]
         memo_parts.append(memos)
         progress("features", rows[-1] / len(events))
     rows, slots, features, categories = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -194,7 +193,7 @@ def batch_loss(detector: Detector, sequences: Sequences, rows_BT: torch.Tensor, 
     """Supervised cross-entropy on labelled events plus the weighted likelihood of all; later slice masked."""
     before_NH, after_NH, x_NX, rows_N = sequence_states(detector, sequences, rows_BT)
     trained = ~torch.from_numpy(sequences.validation)[rows_N]
-    surprises_NS = detector.surprises(before_NH, x_NX.detach(), sequences.categories[rows_N])
+    surprises_NS, _ = detector.surprise(before_NH, x_NX.detach(), sequences.categories[rows_N])
     weight = trained.float()
     likelihood = (surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean(1) * weight).sum() / weight.sum().clamp(min=1)
     labels = sequences.labels[rows_N]
@@ -237,9 +236,8 @@ def whole_pass(detector: Detector, sequences: Sequences) -> tuple[torch.Tensor, 
         rows_BT = torch.from_numpy(sequences.start[chosen][:, None] + np.arange(longest))
         rows_BT[torch.from_numpy(np.arange(longest) >= length[chosen][:, None])] = -1
         before, after, x, rows = sequence_states(detector, sequences, rows_BT)
-        surprises = detector.surprises(before, x, sequences.categories[rows])
+        surprises, unusual[rows] = detector.surprise(before, x, sequences.categories[rows])
         logits[rows] = detector.logits(after, x, surprises)
-        unusual[rows] = detector.unusualness(before, x, surprises)
         surprise[rows] = surprises.mean(1)
     return logits, unusual, surprise
 
