@@ -13,7 +13,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,13 @@ class EncodedRows:
 
 
 def encode_rows(dialect: str, model: type[Base], columns: Mapping[str, Any], rows: int) -> EncodedRows:
-    """Rows of one of the tables; columns that are not given are NULL."""
+    """Rows of one of the tables; columns that are not given are NULL.
+
+    Raises ValueError for a column of another length, TypeError and OverflowError for numbers that do not fit.
+    """
     table: Table = model.__table__  # type: ignore[assignment]
+    for name, values in columns.items():
+        _refuse_what_does_not_fit(table, name, values, rows)
     encode = _encode_copy if dialect == "postgresql" else _encode_tuples
     return encode(table, columns, rows)
 
@@ -84,6 +89,22 @@ def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
             marks = ", ".join("?" * len(columns))
             for part in parts:
                 connection.exec_driver_sql(f"INSERT INTO {name} ({names}) VALUES ({marks})", part.payload)
+
+
+def _refuse_what_does_not_fit(table: Table, name: str, values: Any, rows: int) -> None:
+    """numpy would wrap a number that is too large and cut off a fraction, without a word."""
+    where = f"{table.name}.{name}"
+    if isinstance(values, (np.ndarray, list)) and len(values) != rows:
+        raise ValueError(f"{where} has {len(values)} values for {rows} rows")
+    code, _ = _fixed_format(table.c[name].type) or ("", 0)
+    if code[1:2] != "i" or not isinstance(values, (np.ndarray, int, float)):
+        return
+    numbers, limits = np.asarray(values), np.iinfo(code)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"{where} takes integers, not {numbers.dtype}")
+    narrower = numbers.dtype.itemsize > limits.dtype.itemsize or numbers.dtype.kind == "u"
+    if narrower and rows and (numbers.min() < limits.min or numbers.max() > limits.max):
+        raise OverflowError(f"{where} takes {limits.min} to {limits.max}, not {numbers.min()} to {numbers.max()}")
 
 
 # PostgreSQL
@@ -220,8 +241,5 @@ def _sqlite_values(column_type: Any, values: Any, rows: int) -> Sequence[Any]:
 
 
 def _utc_texts(milliseconds: Sequence[int]) -> list[str]:
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return [
-        (epoch + timedelta(milliseconds=value)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value % 1000:03d}Z"
-        for value in milliseconds
-    ]
+    epoch = datetime(1970, 1, 1)
+    return [(epoch + timedelta(milliseconds=value)).isoformat(timespec="milliseconds") + "Z" for value in milliseconds]

@@ -4,12 +4,14 @@ Everything that cannot reach the database becomes DatabaseUnavailable (worth ano
 refuses stays an error of its own kind, because trying again cannot help.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -17,20 +19,39 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: A frozen owner's transaction cannot hold its partitions longer than this.
 IDLE_IN_TRANSACTION = "3s"
-#: PostgreSQL error classes that mean "not now": connection, resources, operator intervention, system; and
-#: lock_not_available, serialization and deadlock.
+#: SQLSTATE classes that mean "not now": connection, resources, operator intervention, system, rollback for
+#: serialization or deadlock.
 TRANSIENT_CLASSES = ("08", "53", "57", "58", "40")
+LOCK_NOT_AVAILABLE = "55P03"
+#: The server ended a session that idled in a transaction, or whose transaction took too long.
+ENDED_SESSION = ("25P03", "25P04")
+TRANSIENT_IN_SQLITE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
 MIGRATION_LOCK = 4_815_162_342
 
 
 class DatabaseUnavailable(Exception):
     """The database does not answer, or ended the connection; try again."""
+
+
+class LockUnavailable(DatabaseUnavailable):
+    """Another transaction held what was asked for, longer than the lock timeout."""
 
 
 class SchemaOutdated(Exception):
@@ -66,7 +87,7 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection in a read-only transaction; on SQLite it never waits for a writer."""
         with self.translating_errors(), self.engine.connect() as plain:
-            connection = plain.execution_options(sqlite_read=True)
+            connection = plain.execution_options(sqlite_read=True, postgresql_readonly=True)
             with connection.begin():
                 yield connection
 
@@ -75,21 +96,22 @@ class Database:
         """Turns driver errors that are worth another try into DatabaseUnavailable."""
         try:
             yield
-        except DBAPIError as error:
-            if is_transient(error):
-                raise DatabaseUnavailable(f"{self.where}: {_first_line(error.orig)}") from error
-            raise
         except sqlalchemy.exc.TimeoutError as error:
             raise DatabaseUnavailable(f"{self.where}: no connection became free") from error
-        except Exception as error:
-            if is_broken_connection(error):
-                raise DatabaseUnavailable(f"{self.where}: {_first_line(error)}") from error
-            raise
+        except (DBAPIError, psycopg.Error, sqlite3.Error) as error:  # COPY's errors come from the driver itself
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            broken = isinstance(error, DBAPIError) and error.connection_invalidated
+            if not broken and not is_transient(cause):
+                raise
+            locked = getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE
+            kind = LockUnavailable if locked else DatabaseUnavailable
+            raise kind(f"{self.where}: {_in_one_line(cause)}") from error
 
     @property
     def where(self) -> str:
         """The address without its password."""
-        return f"database at {self.engine.url.render_as_string(hide_password=True)}"
+        address = self.engine.url.difference_update_query(["password", "sslpassword"])
+        return f"database at {address.render_as_string(hide_password=True)}"
 
     def check(self) -> None:
         """Raises DatabaseUnavailable or SchemaOutdated."""
@@ -123,18 +145,20 @@ def open_database(url: str) -> Database:
 def upgrade(url: str) -> str:
     """Brings the schema to the newest revision and returns it; two at once wait for each other."""
     database = open_database(url)
-    with database.begin() as connection:
-        if database.dialect == "postgresql":
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        config = _alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    database.engine.dispose()
+    try:
+        with database.begin() as connection:
+            if database.dialect == "postgresql":
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config = _alembic_config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.engine.dispose()
     return head_revision()
 
 
 def current_revision(database: Database) -> str | None:
-    with database.translating_errors(), database.engine.connect() as connection:
+    with database.reading() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -144,20 +168,16 @@ def head_revision() -> str:
     return head
 
 
-def is_transient(error: DBAPIError) -> bool:
-    if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
-        return True
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return state.startswith(TRANSIENT_CLASSES) or is_broken_connection(error.orig)
-
-
-def is_broken_connection(error: BaseException | None) -> bool:
-    """Errors that the driver raises outside SQLAlchemy (in COPY) when the server went away."""
-    import sqlite3
-
-    import psycopg
-
-    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.OperationalError))
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a driver's error may go away by itself: a lost connection, a lock, a full disk; never refused data."""
+    if isinstance(error, sqlite3.Error):
+        primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        return primary in TRANSIENT_IN_SQLITE
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:  # the client's own: it could not connect, or the connection broke
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate.startswith(TRANSIENT_CLASSES) or error.sqlstate in (LOCK_NOT_AVAILABLE, *ENDED_SESSION)
 
 
 def _alembic_config() -> Config:
@@ -198,5 +218,5 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql(f"BEGIN {mode}")
 
 
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+def _in_one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split()) or repr(error)

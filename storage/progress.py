@@ -7,11 +7,12 @@ a worker that was replaced while it slept changes nothing.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.exc import DBAPIError
 
-from storage.database import Database
+from storage.database import Database, LockUnavailable
+from storage.tables import UtcTimestamp
 
 CLAIM_LOCK = 4_815_162_343
 CLAIM_LOCK_TIMEOUT = "1s"
@@ -88,9 +89,8 @@ def claim_partitions(
         try:
             with database.begin() as connection:
                 return _claim(connection, topic, topic_uuid, start_offsets, owner, backend_pid, now)
-        except DBAPIError as error:
-            locked = getattr(error.orig, "sqlstate", None) == "55P03"
-            if not locked or attempt == CLAIM_ATTEMPTS - 1:
+        except LockUnavailable:
+            if attempt == CLAIM_ATTEMPTS - 1:
                 raise
         with database.begin() as connection:
             _end_frozen_owners(connection, topic, topic_uuid, start_offsets)
@@ -273,12 +273,10 @@ def move_cursor(connection: Connection, outbox: str, sink: str, claim: Claim, po
     return bool(moved.rowcount)
 
 
-def _progress(row: Row[tuple[object, ...]]) -> ProgressRow:
-    return ProgressRow(**row._mapping)  # type: ignore[arg-type]
+def _progress(row: Row[Any]) -> ProgressRow:
+    return ProgressRow(**row._mapping)
 
 
 def _moment(connection: Connection, now: datetime) -> object:
     """A moment as the driver takes it in plain SQL text (tables.UtcTimestamp does this for typed statements)."""
-    from storage.tables import UtcTimestamp
-
     return UtcTimestamp().process_bind_param(now, connection.dialect)

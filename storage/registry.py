@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import fsspec
@@ -19,8 +19,9 @@ from storage.database import Database
 from storage.tables import Model
 
 CHAMPION = "champion"
-REGISTER_ATTEMPTS = 5
+ATTEMPTS = 20
 Clock = Callable[[], datetime]
+Changed = TypeVar("Changed")
 
 
 class CorruptModel(Exception):
@@ -70,29 +71,26 @@ class ModelRegistry:
         digest = sha256(data).hexdigest()
         artifact = f"{name}/{digest[:16]}-{uuid4().hex[:8]}.safetensors"
         self._write(artifact, data)
-        for attempt in range(REGISTER_ATTEMPTS):
-            try:
-                with self._database.begin() as connection:
-                    version = _next_version(connection, name)
-                    row = {
-                        "name": name,
-                        "version": version,
-                        "kind": kind,
-                        "created_at": clock(),
-                        "artifact": artifact,
-                        "sha256": digest,
-                        "size_bytes": len(data),
-                        "feature_schema": feature_schema,
-                        "metrics": dict(metrics),
-                    }
-                    connection.execute(insert(Model), row)
-                    if alias is not None:
-                        _set_alias(connection, name, version, alias, clock(), why)
-                return self.get(name, version)
-            except IntegrityError:  # another process took the same number
-                if attempt == REGISTER_ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+
+        def insert_next(connection: Connection) -> int:
+            version = _next_version(connection, name)
+            row = {
+                "name": name,
+                "version": version,
+                "kind": kind,
+                "created_at": clock(),
+                "artifact": artifact,
+                "sha256": digest,
+                "size_bytes": len(data),
+                "feature_schema": feature_schema,
+                "metrics": dict(metrics),
+            }
+            connection.execute(insert(Model), row)
+            if alias is not None:
+                _set_alias(connection, name, version, alias, clock(), why)
+            return version
+
+        return self.get(name, self._until_no_conflict(insert_next))
 
     def champion(self, name: str) -> ModelRecord | None:
         return self._one(Model.name == name, Model.alias == CHAMPION)
@@ -112,8 +110,7 @@ class ModelRegistry:
     def promote(self, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
         """Makes a version the champion; the champion before it keeps its row without the alias."""
         self.get(name, version)
-        with self._database.begin() as connection:
-            _set_alias(connection, name, version, CHAMPION, clock(), why)
+        self._until_no_conflict(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
         return self.get(name, version)
 
     def load(self, record: ModelRecord) -> bytes:
@@ -125,6 +122,17 @@ class ModelRegistry:
         if sha256(data).hexdigest() != record.sha256:
             raise CorruptModel(f"{path} is not the file that was registered: its sha256 differs")
         return data
+
+    def _until_no_conflict(self, change: Callable[[Connection], Changed]) -> Changed:
+        """Again where another process took the same version number or alias in the meantime."""
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._database.begin() as connection:
+                    return change(connection)
+            except IntegrityError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     def _write(self, artifact: str, data: bytes) -> None:
         path = f"{self._root}/{artifact}"

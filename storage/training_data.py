@@ -157,7 +157,10 @@ def _columns(*more: Any) -> Select[Any]:
 
 
 def _batches(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[list[Row[Any]]]:
-    """Streams through a server-side cursor, so memory does not depend on the history's length."""
+    """Streams through a server-side cursor, so memory does not depend on the history's length. The caller may
+    think for long between two batches; it holds no lock that anyone waits for."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     result = connection.execution_options(stream_results=True, max_row_buffer=batch_rows).execute(statement)
     for rows in result.partitions(batch_rows):
         yield list(rows)

@@ -1,0 +1,121 @@
+"""Rows for the tests: everything has a default, a test names what it is about."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from itertools import count
+from typing import Any
+
+from sqlalchemy import insert
+
+from storage import tables
+from storage.database import Database
+
+NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+TODAY = date(2026, 3, 14)
+
+
+@dataclass
+class RowMaker:
+    """Inserts one row each; offsets count up from 0 over all tables."""
+
+    database: Database
+    offsets: "count[int]" = field(default_factory=count)
+
+    def insert(self, model: type[tables.Base], values: dict[str, Any]) -> dict[str, Any]:
+        with self.database.begin() as connection:
+            connection.execute(insert(model), values)
+        return values
+
+    def transaction(self, event_id: str, **values: Any) -> dict[str, Any]:
+        defaults = {
+            **self._log_key(values),
+            "event_id": event_id,
+            "account_id": "a1",
+            "merchant_id": "m1",
+            "occurred_at": NOON,
+            "recorded_at": NOON,
+            "amount_e4": 125_000,
+            "currency": "EUR",
+        }
+        return self.insert(tables.Transaction, defaults | values)
+
+    def prediction(self, event_id: str, **values: Any) -> dict[str, Any]:
+        defaults = {
+            **self._log_key(values),
+            "event_id": event_id,
+            "account_id": "a1",
+            "occurred_at": NOON,
+            "scored_at": NOON,
+            "score": 0.25,
+            "threshold": 0.5,
+            "flagged": False,
+            "score_kind": "probability",
+            "model": "detector:1",
+        }
+        return self.insert(tables.Prediction, defaults | values)
+
+    def scored(self, event_id: str, *, flagged: bool = False, alert_id: str | None = None, **values: Any) -> None:
+        """A transaction with its prediction."""
+        stored = self.transaction(
+            event_id, **{name: value for name, value in values.items() if name in tables.Transaction.__table__.c}
+        )
+        key = {name: stored[name] for name in ("day", "topic_generation", "source_partition", "source_offset")}
+        own = {name: value for name, value in values.items() if name in tables.Prediction.__table__.c}
+        self.prediction(event_id, **key, **{"flagged": flagged, "alert_id": alert_id} | own)
+
+    def alert(self, alert_id: str, event_ids: list[str], **values: Any) -> dict[str, Any]:
+        defaults = {
+            "alert_id": alert_id,
+            "revision": 1,
+            "topic_generation": 1,
+            "source_partition": 0,
+            "sequence": next(self.offsets),
+            "source_offset": None,
+            "status": "open",
+            "event_ids": event_ids,
+            "account_id": "a1",
+            "occurred_at": NOON,
+            "scored_at": NOON,
+            "score": 0.9,
+            "score_kind": "probability",
+            "threshold": 0.5,
+            "severity": "high",
+            "amount_at_risk": 12.5,
+            "model": "detector:1",
+            "reasons": [{"feature": "amount", "text": "ten times the usual"}],
+            "timeline": [],
+        }
+        return self.insert(tables.Alert, defaults | values)
+
+    def label(self, feedback_id: str, label: str | None = "fraud", **values: Any) -> dict[str, Any]:
+        """Feedback of kind "label", joined unless said otherwise."""
+        defaults = {
+            **self._log_key(values),
+            "feedback_id": feedback_id,
+            "given_at": NOON,
+            "recorded_at": NOON,
+            "kind": "label",
+            "label": label,
+            "source": "analyst",
+            "entity_id": "a1",
+            "status": "joined",
+        }
+        return self.insert(tables.Feedback, defaults | values)
+
+    def dead_letter(self, **values: Any) -> dict[str, Any]:
+        defaults = {
+            **self._log_key(values),
+            "topic": "transactions",
+            "recorded_at": NOON,
+            "error_code": "invalid_json",
+            "error_message": "not JSON",
+            "record_key": b"a1",
+            "payload": b"{",
+            "payload_bytes": 1,
+            "sha256": "00",
+        }
+        return self.insert(tables.DeadLetter, defaults | values)
+
+    def _log_key(self, values: dict[str, Any]) -> dict[str, Any]:
+        offset = values["source_offset"] if "source_offset" in values else next(self.offsets)
+        return {"day": TODAY, "topic_generation": 1, "source_partition": 0, "source_offset": offset}
