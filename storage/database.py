@@ -197,8 +197,9 @@ def _normalised(url: str) -> URL:
     if backend in ("postgresql", "postgres"):
         return address.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
-        if address.database:
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        if address.database in (None, "", ":memory:"):
+            raise BadDatabaseUrl("SQLite in memory forgets everything between two connections; use sqlite:///file")
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         return address
     raise BadDatabaseUrl(f"{backend} is not supported; use PostgreSQL or SQLite")
 
@@ -214,8 +215,10 @@ def _prepare_sqlite(driver_connection: Any, _record: Any) -> None:
 def _begin_immediate(connection: Connection) -> None:
     """A writer takes its lock at once, so that it waits here rather than fails in mid transaction. Plain reads ask
     for a deferred transaction with the execution option `sqlite_read`."""
-    mode = "DEFERRED" if connection.get_execution_options().get("sqlite_read") else "IMMEDIATE"
-    connection.exec_driver_sql(f"BEGIN {mode}")
+    reads = connection.get_execution_options().get("sqlite_read")
+    if reads:
+        connection.exec_driver_sql("PRAGMA query_only=ON")  # for this connection's life, which NullPool ends
+    connection.exec_driver_sql("BEGIN DEFERRED" if reads else "BEGIN IMMEDIATE")
 
 
 def _in_one_line(error: BaseException | None) -> str:

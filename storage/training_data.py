@@ -161,9 +161,10 @@ def _batches(connection: Connection, statement: Select[Any], batch_rows: int) ->
     think for long between two batches; it holds no lock that anyone waits for."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    result = connection.execution_options(stream_results=True, max_row_buffer=batch_rows).execute(statement)
-    for rows in result.partitions(batch_rows):
-        yield list(rows)
+    streaming = {"stream_results": True, "max_row_buffer": batch_rows}
+    with connection.execute(statement, execution_options=streaming) as result:
+        for rows in result.partitions(batch_rows):
+            yield list(rows)
 
 
 def _as_columns(rows: list[Row[Any]]) -> TransactionColumns:

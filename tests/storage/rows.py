@@ -61,7 +61,7 @@ class RowMaker:
         )
         key = {name: stored[name] for name in ("day", "topic_generation", "source_partition", "source_offset")}
         own = {name: value for name, value in values.items() if name in tables.Prediction.__table__.c}
-        self.prediction(event_id, **key, **{"flagged": flagged, "alert_id": alert_id} | own)
+        self.prediction(event_id, **{"flagged": flagged, "alert_id": alert_id} | own | key)
 
     def alert(self, alert_id: str, event_ids: list[str], **values: Any) -> dict[str, Any]:
         defaults = {
