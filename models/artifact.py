@@ -4,7 +4,7 @@ Foreign, damaged or outdated files are refused with BadModel; nothing in them is
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from models.calibration import Calibration
+from models.calibration import LEVELS, Calibration
 from models.detector import Detector, DetectorConfig
 from models.feature_schema import FEATURE_SCHEMA
 
@@ -21,6 +21,27 @@ FORMAT = "headgate-detector-1"
 
 class BadModel(ValueError):
     """This file is no detector that this version can use; the message says why."""
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What the file says beside the weights. Decoding refuses what is missing, of another type or not finite."""
+
+    format: str
+    feature_schema: int
+    config: DetectorConfig
+    calibration: Calibration
+    threshold: float
+    surprise_weight: float
+    surprise_mean: float
+    surprise_scale: float
+    notes: dict[str, Any]
+
+
+class _Kind(msgspec.Struct):
+    """Read before the rest, which may differ between formats."""
+
+    format: str
+    feature_schema: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +67,68 @@ class TrainedDetector:
         return self.surprise_weight * surprise + (1 - self.surprise_weight) * logits
 
     def to_bytes(self) -> bytes:
-        description = {
-            "format": FORMAT,
-            "feature_schema": FEATURE_SCHEMA,
-            "config": asdict(self.network.config),
-            "calibration": asdict(self.calibration),
-            "threshold": self.threshold,
-            "surprise_weight": self.surprise_weight,
-            "surprise_mean": self.surprise_mean,
-            "surprise_scale": self.surprise_scale,
-            "notes": dict(self.notes),
-        }
+        description = Description(
+            format=FORMAT,
+            feature_schema=FEATURE_SCHEMA,
+            config=self.network.config,
+            calibration=self.calibration,
+            threshold=self.threshold,
+            surprise_weight=self.surprise_weight,
+            surprise_mean=self.surprise_mean,
+            surprise_scale=self.surprise_scale,
+            notes=dict(self.notes),
+        )
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
 
     @staticmethod
     def from_bytes(data: bytes) -> "TrainedDetector":
+        """Raises BadModel."""
         description, tensors = _read(data)
-        try:
-            network = Detector(DetectorConfig(**description["config"]))
-            network.load_state_dict(tensors)
-            calibration = Calibration(
-                **{**description["calibration"], "knots": tuple(description["calibration"]["knots"])}
-            )
-            model = TrainedDetector(
-                network.eval(),
-                calibration,
-                float(description["threshold"]),
-                float(description["surprise_weight"]),
-                float(description["surprise_mean"]),
-                float(description["surprise_scale"]),
-                description["notes"],
-            )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise BadModel(f"the detector does not fit its description: {str(error).splitlines()[0]}") from error
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise BadModel("the detector holds weights that are not finite")
-        return model
+        network = _network(description.config, tensors)
+        if description.calibration.kind == "surprise" and len(description.calibration.knots) != len(LEVELS):
+            raise BadModel(f"a calibration by {len(LEVELS)} knots has {len(description.calibration.knots)}")
+        if description.surprise_scale <= 0:
+            raise BadModel("the scale of the surprise is not above 0")
+        return TrainedDetector(
+            network,
+            description.calibration,
+            description.threshold,
+            description.surprise_weight,
+            description.surprise_mean,
+            description.surprise_scale,
+            description.notes,
+        )
 
 
-def _read(data: bytes) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
     try:
-        length = int.from_bytes(data[:8], "little")
-        header = msgspec.json.decode(data[8 : 8 + length])
-        description = msgspec.json.decode(header["__metadata__"]["headgate"])
         tensors = safetensors.torch.load(data)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-        raise BadModel("not a detector in safetensors format") from error
-    if description.get("format") != FORMAT:
-        raise BadModel(f"format {description.get('format')!r} is unknown, this version reads {FORMAT!r}")
-    if description.get("feature_schema") != FEATURE_SCHEMA:
-        raise BadModel(f"made for feature schema {description.get('feature_schema')}, not {FEATURE_SCHEMA}; train anew")
-    return description, tensors
+        length = int.from_bytes(data[:8], "little")
+        text = msgspec.json.decode(data[8 : 8 + length])["__metadata__"]["headgate"]
+        kind = msgspec.json.decode(text, type=_Kind)
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise BadModel("not a detector in safetensors format, or damaged") from error
+    if kind.format != FORMAT:
+        raise BadModel(f"format {kind.format!r} is unknown, this version reads {FORMAT!r}")
+    if kind.feature_schema != FEATURE_SCHEMA:
+        raise BadModel(f"made for feature schema {kind.feature_schema}, not {FEATURE_SCHEMA}; train anew")
+    try:
+        return msgspec.json.decode(text, type=Description), tensors
+    except msgspec.MsgspecError as error:
+        raise BadModel(f"the detector's description is wrong: {error}") from error
+
+
+def _network(config: DetectorConfig, tensors: dict[str, torch.Tensor]) -> Detector:
+    """Shapes are compared before anything is built: a description must not claim memory that the file lacks."""
+    with torch.device("meta"):
+        expected = {name: value.shape for name, value in Detector(config).state_dict().items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise BadModel(f"{name} has shape {found.get(name)}, expected {expected.get(name)}")
+        if tensors[name].dtype != torch.float32 or not bool(torch.isfinite(tensors[name]).all()):
+            raise BadModel(f"{name} holds weights that are not finite 32-bit numbers")
+    network = Detector(config)
+    network.load_state_dict(tensors)
+    return network.eval()

@@ -13,7 +13,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 ScoreKind = Literal["probability", "surprise"]
 LEAST_POSITIVES = 200
+#: Shares of ordinary events whose raw values are kept, denser towards the unusual end.
 LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.09, 1e-4, 16)])
+#: The exponential tail beyond the last level has the slope since this one.
+TAIL = -8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,14 @@ class Calibration:
 
     def score(self, raw: Floats) -> Floats:
         if self.kind == "probability":
-            return 1 / (1 + np.exp(-np.clip(self.slope * raw + self.intercept, -35, 35)))
+            probability: Floats = 1 / (1 + np.exp(-np.clip(self.slope * raw + self.intercept, -35, 35)))
+            return probability
         knots = np.array(self.knots)
         exceedance = -np.log1p(-LEVELS)
-        inside = np.interp(raw, knots, exceedance)
-        tail_slope = (exceedance[-1] - exceedance[-8]) / max(knots[-1] - knots[-8], 1e-6)
+        tail_slope = (exceedance[-1] - exceedance[TAIL]) / max(knots[-1] - knots[TAIL], 1e-6)
         beyond = np.maximum(raw - knots[-1], 0) * tail_slope
-        return -np.expm1(-np.minimum(inside + beyond, 35.0))
+        score: Floats = -np.expm1(-np.minimum(np.interp(raw, knots, exceedance) + beyond, 35.0))
+        return score
 
 
 def calibrate(raw: Floats, labels: npt.NDArray[np.int8]) -> Calibration:

@@ -24,10 +24,15 @@ MEMO_SIZE = 8
 INPUTS = len(FEATURES) + sum(EMBEDDING_SIZES) + MEMO_SIZE
 #: Classes that the self-supervised head tells apart: categories and merchants, folded.
 CATEGORY_CLASSES, MERCHANT_CLASSES = 32, 64
-AMOUNT, GAP = FEATURES.index("amount"), FEATURES.index("gap")
+AMOUNT, AMOUNT_TO_USUAL = FEATURES.index("amount"), FEATURES.index("amount_to_median")
+GAP, HISTORY = FEATURES.index("gap"), FEATURES.index("history")
+#: The feature `history` is the logarithm of 1 + events before, so below this there are none.
+NO_HISTORY = 0.1
 CATEGORY, MERCHANT = CATEGORIES.index("category"), CATEGORIES.index("merchant")
 SURPRISES = 4
 LARGEST_SURPRISE = 15.0
+#: What the learned surprises count beside an amount's distance from the usual (docs/detector.md has the figures).
+AMOUNT_SHARE, OTHERS_SHARE = 0.3, 0.2
 #: No standardised feature is larger, in either direction: what training hardly ever saw must not run away.
 LARGEST_INPUT = 10.0
 #: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
@@ -110,24 +115,33 @@ class Detector(nn.Module):
 
     def surprise(self, before_BH: Tensor, x_BX: Tensor, categories_BC: Tensor) -> tuple[Tensor, Tensor]:
         """How unexpected events are given the states before them: the negative log-likelihoods of amount, gap,
-        category and merchant, [B, S]; and one number from them, [B], to which an amount adds only where it is
-        above the expected one."""
+        category and merchant, [B, S]; and one number from them, [B].
+
+        An amount is judged against the account's usual one, of which the state says how far it will be off; that of
+        an account's first event against all amounts. It adds to the one number only where it is above; first of all
+        by how far it is above the usual, since a state that has seen the beginning of a fraud expects more of it.
+        """
         expected = self.expectation(before_BH)
         category, merchant = categories_BC[:, CATEGORY], categories_BC[:, MERCHANT]
         classes = expected[:, 4:].split([CATEGORY_CLASSES, MERCHANT_CLASSES], dim=1)
-        amount = _gaussian(x_BX[:, AMOUNT], expected[:, 0], expected[:, 1])
+        no_history = (NO_HISTORY - self.mean_F[HISTORY]) / self.scale_F[HISTORY]
+        is_first = x_BX[:, HISTORY] <= no_history.clamp(min=-LARGEST_INPUT)
+        amount = torch.where(is_first, x_BX[:, AMOUNT], x_BX[:, AMOUNT_TO_USUAL])
+        mean, log_deviation = (expected[:, place].masked_fill(is_first, 0.0) for place in (0, 1))
+        amount_surprise = _gaussian(amount, mean, log_deviation)
         terms = torch.stack(
             [
-                amount,
+                amount_surprise,
                 _gaussian(x_BX[:, GAP], expected[:, 2], expected[:, 3]),
                 functional.cross_entropy(classes[0], category % CATEGORY_CLASSES, reduction="none"),
                 functional.cross_entropy(classes[1], merchant % MERCHANT_CLASSES, reduction="none"),
             ],
             dim=1,
         )
-        above = (x_BX[:, AMOUNT] > expected[:, 0]).float()
-        others = 0.2 * terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
-        return terms, amount.clamp(max=4 * LARGEST_SURPRISE) * above + others
+        above_usual = 0.5 * amount.clamp(min=0).square()
+        above_expected = torch.where(amount > mean, amount_surprise, 0.0).clamp(max=LARGEST_SURPRISE)
+        others = terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
+        return terms, above_usual + AMOUNT_SHARE * above_expected + OTHERS_SHARE * others
 
     def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor) -> Tensor:
         """The supervised head's log-odds of fraud, [B]."""

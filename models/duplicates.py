@@ -21,7 +21,7 @@ def find_duplicates(ring: Hashes, events: Rows, slots: Rows, event_hash: Hashes)
     ring [slots, size]: hashes of accepted events, entry k of an account at k % size; events [slots]: how many there
     were; slots, event_hash [n]: the batch.
     """
-    duplicate = (ring[slots] == event_hash[:, None]).any(1)
+    duplicate: npt.NDArray[np.bool_] = (ring[slots] == event_hash[:, None]).any(1)
     key = event_hash + slots.astype(np.uint64) * _ODD  # equal for equal pairs; else hardly ever, and harmlessly
     ordered = np.sort(key)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -31,7 +31,7 @@ def find_duplicates(ring: Hashes, events: Rows, slots: Rows, event_hash: Hashes)
     rows = np.flatnonzero(np.isin(slots, suspects))
     rows = rows[np.argsort(slots[rows], kind="stable")]
     stops = np.append(np.flatnonzero(np.diff(slots[rows])) + 1, len(rows)).tolist()
-    own_hashes, answers = event_hash[rows].tolist(), []
+    own_hashes, answers = event_hash[rows].tolist(), list[bool]()
     for recent, count, stop in zip(ring[suspects].tolist(), events[suspects].tolist(), stops, strict=True):
         answers += _follow(recent, count, own_hashes[len(answers) : stop])
     duplicate[rows] = answers

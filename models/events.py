@@ -34,14 +34,12 @@ class Events:
 
     def take(self, rows: npt.NDArray[Any]) -> "Events":
         """The given rows (an index array), in its order."""
-        picked = [int(row) for row in rows]
-        return Events(
-            **{
-                f.name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in picked]
-                for f in fields(self)
-                for column in (getattr(self, f.name),)
-            }
-        )
+        picked = rows.tolist()
+        columns: dict[str, Any] = {}
+        for f in fields(self):
+            column = getattr(self, f.name)
+            columns[f.name] = column[rows] if f.name in ARRAYS else [column[row] for row in picked]
+        return Events(**columns)
 
     @staticmethod
     def concatenate(parts: Sequence["Events"]) -> "Events":

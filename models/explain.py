@@ -1,7 +1,8 @@
 """Why a score is high, in words and numbers that an analyst reads.
 
-A reason's contribution is how far the logit falls when what belongs to it is replaced by the usual (the training
-mean of its features, the empty embedding), with the step computed again from the state before the event.
+A reason's contribution is how far the raw output falls when what belongs to it is replaced by the usual, with the
+step computed again from the state before the event. Usual is: the account's own median for the amount, no novelty,
+nothing near the limit, the mean of the training data for everything else, no embedding, an empty state.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from models.artifact import TrainedDetector
 from models.detector import EMBEDDING_SIZES, MEMO_SIZE
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from models.scoring import NetworkPass
 
 MOST_REASONS = 5
+HOURS_A_MONTH = 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +41,34 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one flagged event's reasons are told with."""
+    """What one flagged event's reasons are told with. usual: the account's median amount, NaN without history; counts
+    by feature name, without the event itself; typical: what the training data is like."""
 
     amount: float
     usual: float
-    counts: npt.NDArray[np.float64]
+    counts: dict[str, float]
     gap_seconds: float
-    hour: datetime
+    time: datetime
     merchant: str
     country: str | None
     memo: str | None
     category: str | None
+    channel: str | None
     new_merchant: bool
     new_country: bool
-    merchant_month: float
     near_limit: float
     limit: float
     history: int
+    typical: "Typical"
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """Means of the training data: hour of the day, amount, events of a merchant in a month."""
+
+    hour: float
+    amount: float
+    merchant_month: float
 
 
 Telling = tuple[float, float, str]
@@ -62,42 +76,49 @@ Telling = tuple[float, float, str]
 
 def _tell_amount(f: Facts) -> Telling:
     if f.history == 0:
-        return f.amount, 0.0, f"amount {f.amount:,.2f} in the account's first event"
+        return f.amount, f.typical.amount, f"amount {f.amount:,.2f} in the account's first event"
     times = f.amount / max(f.usual, 0.01)
-    size = f"{times:,.1f} times" if times >= 1 else "below"
-    return f.amount, f.usual, f"amount {f.amount:,.2f} is {size} the account's usual {f.usual:,.2f}"
+    ratio = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+    return f.amount, f.usual, f"amount {f.amount:,.2f} is {ratio} times the usual {f.usual:,.2f}"
 
 
 def _tell_pace(f: Facts) -> Telling:
-    hour, month = float(f.counts[0]), float(f.counts[3]) / 720
+    hour, usual = 1 + f.counts["account_count_hour"], f.counts["account_count_month"] / HOURS_A_MONTH
+    if f.history == 0:
+        return hour, usual, "first event of the account"
     return (
         hour,
-        month,
-        f"{hour:.1f} events within about an hour, usually {month:.2f}; the last one {_ago(f.gap_seconds)}",
+        usual,
+        f"{hour:.0f} in about an hour, usually {usual:.2g}; the one before {_ago(f.gap_seconds)} earlier",
     )
 
 
 def _tell_time(f: Facts) -> Telling:
-    hour = f.hour.hour + f.hour.minute / 60
-    return hour, 12.0, f"at {f.hour:%H:%M} UTC on a {f.hour:%A}"
+    hour = f.time.hour + f.time.minute / 60
+    return hour, f.typical.hour, f"at {f.time:%H:%M} UTC on a {f.time:%A}"
 
 
 def _tell_merchant(f: Facts) -> Telling:
     novelty = "first recent event at" if f.new_merchant else "at"
-    return float(f.new_merchant), 0.0, f"{novelty} merchant {f.merchant} (about {f.merchant_month:.0f} events a month)"
+    return float(f.new_merchant), 0.0, f"{novelty} merchant {f.merchant}"
+
+
+def _tell_traffic(f: Facts) -> Telling:
+    seen = f.counts["merchant_count_month"]
+    return seen, f.typical.merchant_month, f"merchant {f.merchant} had {_several(seen, 'event')} within about a month"
 
 
 def _tell_country(f: Facts) -> Telling:
     novelty = "first recent event in" if f.new_country else "in"
-    return float(f.new_country), 0.0, f"{novelty} country {f.country or 'unknown'}"
+    return float(f.new_country), 0.0, f"{novelty} {f.country or 'an unknown country'}"
 
 
 def _tell_limit(f: Facts) -> Telling:
-    return f.near_limit, 0.0, f"{f.near_limit:.0f} amounts just below {f.limit:,.0f} within about a week"
+    return f.near_limit, 0.0, f"{_several(f.near_limit, 'amount')} just below {f.limit:,.0f} within about a week"
 
 
 def _tell_kind(f: Facts) -> Telling:
-    return 1.0, 0.0, f"category {f.category or 'unknown'} through this channel"
+    return 1.0, 0.0, f"category {f.category or 'unknown'}, channel {f.channel or 'unknown'}"
 
 
 def _tell_memo(f: Facts) -> Telling:
@@ -105,39 +126,36 @@ def _tell_memo(f: Facts) -> Telling:
 
 
 def _tell_sequence(f: Facts) -> Telling:
-    return float(f.history), 0.0, f"the order and rhythm of the account's last events ({f.history} known)"
+    return float(f.history), 0.0, f"what the account did before, in its order ({_several(f.history, 'event')})"
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Features and embeddings that make one reason."""
+    """Features and embeddings that make one reason. usual: their features' usual value in the units of
+    feature_schema, None for the mean of the training data."""
 
     name: str
     features: tuple[str, ...]
     embeddings: tuple[str, ...]
+    usual: float | None
     tell: Callable[[Facts], Telling]
 
 
+def _named(beginning: str) -> tuple[str, ...]:
+    return tuple(name for name in FEATURES if name.startswith(beginning))
+
+
 GROUPS = (
-    Group(
-        "amount",
-        tuple(name for name in FEATURES if name.startswith("amount") or name == "account_amount_day"),
-        (),
-        _tell_amount,
-    ),
-    Group("pace", ("gap", *(name for name in FEATURES if name.startswith("account_count"))), (), _tell_pace),
-    Group("time", ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos"), (), _tell_time),
-    Group(
-        "merchant",
-        ("new_merchant", *(name for name in FEATURES if name.startswith("merchant_count"))),
-        ("merchant",),
-        _tell_merchant,
-    ),
-    Group("country", ("new_country",), ("country",), _tell_country),
-    Group("reporting_limit", ("below_limit", "below_limit_count"), (), _tell_limit),
-    Group("kind", (), ("category", "channel"), _tell_kind),
-    Group("memo", (), ("memo",), _tell_memo),
-    Group("sequence", ("history",), (), _tell_sequence),
+    Group("amount", _named("amount"), (), None, _tell_amount),
+    Group("pace", ("gap", *_named("account_")), (), None, _tell_pace),
+    Group("time", (*_named("hour_"), *_named("weekday_")), (), None, _tell_time),
+    Group("merchant", ("new_merchant",), ("merchant",), 0.0, _tell_merchant),
+    Group("country", ("new_country",), ("country",), 0.0, _tell_country),
+    Group("reporting_limit", _named("below_limit"), (), 0.0, _tell_limit),
+    Group("merchant_traffic", _named("merchant_count"), (), None, _tell_traffic),
+    Group("kind", (), ("category", "channel"), None, _tell_kind),
+    Group("memo", (), ("memo",), None, _tell_memo),
+    Group("sequence", (), (), None, _tell_sequence),
 )
 
 
@@ -150,36 +168,64 @@ def explain_rows(
     rows: npt.NDArray[np.intp],
 ) -> list[list[Reason]]:
     """places: sorted rows of the feature batch; rows: the same events' batch rows."""
-    contributions = _contributions(model, network, torch.from_numpy(places).to(network.inputs.device))
+    contributions = _contributions(model, built, network, places)
+    typical = _typical(model)
     return [
-        _strongest(contributions[:, index], _facts(model, built, events, int(places[index]), int(rows[index])))
-        for index in range(len(rows))
+        _strongest(contributions[:, index], _facts(model, built, events, int(place), int(row), typical))
+        for index, (place, row) in enumerate(zip(places, rows, strict=True))
     ]
 
 
-def _contributions(model: TrainedDetector, network: "NetworkPass", places: torch.Tensor) -> npt.NDArray[np.float64]:
-    """[groups, m]: the logit (or surprise) lost without each group."""
-    inputs, before, categories = network.inputs[places], network.before[places], network.categories[places]
+def _contributions(
+    model: TrainedDetector, built: FeatureBatch, network: "NetworkPass", places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """[groups, m]: how far the raw output falls without each group."""
+    at = torch.from_numpy(places).to(network.inputs.device)
+    inputs, before, categories = network.inputs[at], network.before[at], network.categories[at]
     full = _raw(model, inputs, before, categories)
     lost = []
     for group in GROUPS:
         without = inputs.clone()
-        for start, stop in _columns(group):
+        if group.name == "amount":
+            _use_own_median(model, without, torch.from_numpy(built.usual[places]).to(at.device))
+        else:
+            for name in group.features:
+                without[:, FEATURES.index(name)] = _standardised(model, name, group.usual)
+        for start, stop in _embedding_columns(group):
             without[:, start:stop] = 0.0
         state = torch.zeros_like(before) if group.name == "sequence" else before
         lost.append(full - _raw(model, without, state, categories))
     return torch.stack(lost).double().cpu().numpy()
 
 
-def _raw(model: TrainedDetector, inputs: torch.Tensor, before: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+def _raw(model: TrainedDetector, inputs: Tensor, before: Tensor, categories: Tensor) -> Tensor:
     surprises, unusual = model.network.surprise(before, inputs, categories)
     return model.raw(model.network.logits(model.network.step(inputs, before), inputs, surprises), unusual)
 
 
-def _columns(group: Group) -> list[tuple[int, int]]:
-    """The input columns [start, stop) of a group."""
-    columns = [(FEATURES.index(name), FEATURES.index(name) + 1) for name in group.features]
-    start = len(FEATURES)
+def _use_own_median(model: TrainedDetector, inputs: Tensor, usual: Tensor) -> None:
+    """The same events with their account's median amount; the mean of all for an account without history. Ratios to
+    the account's own past become none, those to the merchant's move with the amount."""
+    known = ~usual.isnan()
+    place, scale, mean = FEATURES.index("amount"), model.network.scale_F, model.network.mean_F
+    amount = inputs[:, place] * scale[place] + mean[place]
+    lowered = torch.where(known, usual.nan_to_num().log1p(), mean[place]) - amount
+    for name in _named("amount"):
+        column = FEATURES.index(name)
+        if name == "amount" or "merchant" in name:
+            inputs[:, column] += lowered / scale[column]
+        else:
+            inputs[:, column] = _standardised(model, name, 0.0)
+
+
+def _standardised(model: TrainedDetector, name: str, usual: float | None) -> Tensor | float:
+    column = FEATURES.index(name)
+    return 0.0 if usual is None else (usual - model.network.mean_F[column]) / model.network.scale_F[column]
+
+
+def _embedding_columns(group: Group) -> list[tuple[int, int]]:
+    """The input columns [start, stop) of a group's embeddings."""
+    columns, start = [], len(FEATURES)
     for name, size in zip((*CATEGORIES, "memo"), (*EMBEDDING_SIZES, MEMO_SIZE), strict=True):
         if name in group.embeddings:
             columns.append((start, start + size))
@@ -187,25 +233,36 @@ def _columns(group: Group) -> list[tuple[int, int]]:
     return columns
 
 
-def _facts(model: TrainedDetector, built: FeatureBatch, events: Events, place: int, row: int) -> Facts:
+def _typical(model: TrainedDetector) -> Typical:
+    mean = dict(zip(FEATURES, model.network.mean_F.tolist(), strict=True))
+    return Typical(
+        hour=round(float(np.arctan2(mean["hour_sin"], mean["hour_cos"]) / (2 * np.pi) * 24 % 24), 2),
+        amount=round(float(np.expm1(mean["amount"])), 2),
+        merchant_month=round(float(np.expm1(mean["merchant_count_month"])), 2),
+    )
+
+
+def _facts(
+    model: TrainedDetector, built: FeatureBatch, events: Events, place: int, row: int, typical: Typical
+) -> Facts:
     features = dict(zip(FEATURES, built.features[place].tolist(), strict=True))
-    counts = np.expm1([features[f"account_count_{span}"] for span in ("hour", "day", "week", "month")])
     return Facts(
         amount=float(events.amount[row]),
-        usual=float(np.nan_to_num(built.usual[place])),
-        counts=counts,
+        usual=float(built.usual[place]),
+        counts={name: float(np.expm1(value)) for name, value in features.items() if "_count" in name},
         gap_seconds=float(np.expm1(features["gap"])),
-        hour=datetime.fromtimestamp(int(events.occurred_at[row]) / 1000, UTC),
+        time=datetime.fromtimestamp(int(events.occurred_at[row]) / 1000, UTC),
         merchant=events.merchant_id[row],
         country=events.country[row],
         memo=events.memo[row],
         category=events.category[row],
+        channel=events.channel[row],
         new_merchant=features["new_merchant"] > 0,
         new_country=features["new_country"] > 0,
-        merchant_month=float(np.expm1(features["merchant_count_month"])),
         near_limit=float(np.expm1(features["below_limit_count"])) + features["below_limit"],
         limit=model.network.config.reporting_limit,
         history=int(built.age[place]),
+        typical=typical,
     )
 
 
@@ -221,7 +278,11 @@ def _strongest(contributions: npt.NDArray[np.float64], facts: Facts) -> list[Rea
 
 
 def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} before"
-    return f"{seconds:.0f} seconds before"
+            return _several(seconds / size, unit)
+    return _several(seconds, "second")
+
+
+def _several(number: float, thing: str) -> str:
+    return f"{number:,.0f} {thing}{'' if round(number) == 1 else 's'}"

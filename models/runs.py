@@ -87,10 +87,9 @@ def window(ring: npt.NDArray[Any], new: npt.NDArray[Any], count: Rows, runs: Run
             rows = rows[runs.rank[rows] > lag]
         return held
     # Entry k of the entity is at k % size: the newest one before this row in each place, by its lag.
-    lag = (count + runs.rank)[:, None] - 1 - np.arange(size)
-    lag = lag % size + 1
-    inside = lag <= runs.rank[:, None]
-    source = np.arange(len(new))[:, None] - lag
+    lags = ((count + runs.rank)[:, None] - 1 - np.arange(size)) % size + 1
+    inside = lags <= runs.rank[:, None]
+    source = np.arange(len(new))[:, None] - lags
     held[inside] = new[source[inside]]
     return held
 

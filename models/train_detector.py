@@ -1,11 +1,12 @@
-"""Trains a detector, readable from top to bottom: features, sequences, epochs, early stopping, calibration, threshold.
+"""Trains a detector, readable from top to bottom: features, windows, epochs, early stopping, calibration, threshold.
 
 Features come from the very code that scores live, over the whole history in the order of time. Accounts' histories
-are cut into windows that start from an empty state (random resets, so that a young state is familiar), packed by
-length, and run through the sequence kernel. The latest part of the history is never trained on: it stops training,
-calibrates and sets the threshold. Shape suffixes as in detector.py.
+are cut into windows that start from an empty state (random resets, so that a young state is familiar) and run through
+the sequence kernel in padded batches of like length. The latest part of the history is never trained on: it stops
+training, calibrates and sets the threshold. Shape suffixes as in detector.py; N events of a batch.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,19 +14,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from models.artifact import TrainedDetector
 from models.calibration import LEAST_POSITIVES, calibrate
+from models.checks import failed_checks
 from models.detector import LARGEST_SURPRISE, Detector, DetectorConfig
-from models.events import Events
+from models.events import MILLISECONDS_A_DAY, Events
+from models.feature_schema import MEMO_PARTS
 from models.features import FeatureBuilder
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
 from models.thresholds import threshold_for_budget
 
-DAY_MILLISECONDS = 86_400_000
 FEATURE_CHUNK = 20_000
+#: Events that go through the network at once where no gradient is needed.
+PASS_EVENTS = 200_000
+#: The self-supervised loss beside the supervised one. It shapes the state but must not drown the few frauds.
 SELF_SUPERVISED_WEIGHT = 0.1
+#: A fraud weighs as much as the square root of the legitimate events for each fraud, at most this much.
+LARGEST_POSITIVE_WEIGHT = 20.0
+#: Of the accepted events, those that the registration checks score once more.
+PROBE_EVENTS = 2_000
 
 Progress = Callable[[str, float], None]
 
@@ -36,7 +46,8 @@ class TrainingRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """events_per_day: expected traffic, None for that of the data. time_budget_seconds ends training early."""
+    """window: events of an account between two resets of its state; validation_share: the latest part, never trained
+    on; events_per_day: expected traffic, None for that of the data; time_budget_seconds ends training early."""
 
     hidden: int = 64
     epochs: int = 8
@@ -62,69 +73,98 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """The history sorted by account, then time. start[k]..stop[k] are account k's rows; validation bool[n]."""
+    """The history sorted by account, then time. Account k has the rows start[k] to stop[k], those from held_out[k] on
+    are in the later slice; validation bool[n] says the same per row. Categories and memos are kept as int16."""
 
-    features: torch.Tensor
-    categories: torch.Tensor
-    memos: torch.Tensor | None
-    labels: torch.Tensor
+    features: Tensor
+    categories: Tensor
+    memos: Tensor | None
+    labels: npt.NDArray[np.int8]
     validation: npt.NDArray[np.bool_]
     start: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
     stop: npt.NDArray[np.int64]
 
+    @property
+    def trained_frauds(self) -> int:
+        return int(((self.labels == 1) & ~self.validation).sum())
 
-def train(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Progress) -> TrainingResult:
+
+def train(
+    events: Events,
+    labels: npt.NDArray[np.int8],
+    config: TrainingConfig,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
     """events in the order of time; labels: 1 fraud, 0 legitimate, -1 unknown. Raises TrainingRefused."""
-    began = time.monotonic()
+    began = clock()
+    deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     check_history(events, labels, config)
     torch.manual_seed(config.seed)
     generator = np.random.default_rng(config.seed)
     sequences = prepare(events, labels, config, progress)
     detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
-    trained = torch.from_numpy(~sequences.validation)
-    detector.standardise_by(sequences.features[trained])
-    epochs, quality = fit(detector, sequences, config, generator, progress, began)
+    detector.standardise_by(sequences.features[torch.from_numpy(~sequences.validation)])
+    epochs, quality = fit(detector, sequences, config, generator, progress, lambda: clock() >= deadline)
     model, metrics = finish(detector, sequences, events, config)
-    metrics |= {"epochs": epochs, "best_validation": quality, "seconds": time.monotonic() - began}
+    failed = failed_checks(model, events.take(np.arange(max(0, len(events) - PROBE_EVENTS), len(events))))
+    if failed:
+        raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
+    metrics |= {"epochs": epochs, "best_validation": quality, "seconds": clock() - began}
     return TrainingResult(model, metrics)
 
 
 def check_history(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig) -> None:
     if len(events) < config.least_events:
         raise TrainingRefused(f"{len(events)} events are too few; at least {config.least_events} are needed")
+    if len(labels) != len(events):
+        raise TrainingRefused(f"{len(labels)} labels for {len(events)} events")
     if (np.diff(events.occurred_at) < 0).any():
         raise TrainingRefused("events must be in the order of their time")
     if (labels == 1).any() and not (labels == 0).any():
         raise TrainingRefused("every labelled event is a fraud; legitimate ones are needed as well")
 
 
+def validation_begin(occurred_at: npt.NDArray[np.int64], labels: npt.NDArray[np.int8], share: float) -> float:
+    """The time after which nothing is trained on: the later slice holds the share of what can judge a model, that is
+    of labelled events where there are frauds, else of all."""
+    judging = occurred_at[labels >= 0] if (labels == 1).any() else occurred_at
+    begin = float(np.quantile(judging, 1 - share))
+    if not occurred_at[0] <= begin < occurred_at[-1]:
+        raise TrainingRefused("the events are too close in time to keep the latest apart for validation")
+    return begin
+
+
 def prepare(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Progress) -> Sequences:
     """Features of the whole history, sorted by account. Repeated event ids are left out."""
+    begin = validation_begin(events.occurred_at, labels, config.validation_share)
     builder = FeatureBuilder(config.reporting_limit)
-    parts: list[tuple[npt.NDArray[np.int64], ...]] = []
-    memo_parts: list[npt.NDArray[np.int64]] = []
+    columns: list[tuple[npt.NDArray[np.generic], ...]] = []
     for first in range(0, len(events), FEATURE_CHUNK):
         rows = np.arange(first, min(first + FEATURE_CHUNK, len(events)))
         built = builder.build(events.take(rows))
-        memos = np.zeros((len(built.features), 8), np.int64) if built.memos is None else built.memos
-        parts.append((first + built.rows, built.runs.slot, built.features, built.categories))  # type: ignore[arg-type]
-        memo_parts.append(memos)
+        memos = np.zeros((len(built.rows), MEMO_PARTS)) if built.memos is None else built.memos
+        small = built.categories.astype(np.int16), memos.astype(np.int16)
+        columns.append((first + built.rows, built.runs.slot, built.features, *small))
         progress("features", rows[-1] / len(events))
-    rows, slots, features, categories = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    memos = np.concatenate(memo_parts)
+    rows, slots, features, categories, memos = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.lexsort((rows, slots))
     rows, slots = rows[order], slots[order]
-    first_of_account = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
-    cut = np.quantile(events.occurred_at, 1 - config.validation_share)
+    start = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
+    stop = np.append(start[1:], len(rows))
+    validation = events.occurred_at[rows] > begin
     progress("features", 1.0)
     return Sequences(
-        features=torch.from_numpy(features[order].astype(np.float32)),
+        features=torch.from_numpy(features[order]),
         categories=torch.from_numpy(categories[order]),
         memos=torch.from_numpy(memos[order]) if memos.any() else None,
-        labels=torch.from_numpy(labels[rows].astype(np.int64)),
-        validation=events.occurred_at[rows] > cut,
-        start=first_of_account,
-        stop=np.append(first_of_account[1:], len(rows)),
+        labels=labels[rows],
+        validation=validation,
+        start=start,
+        held_out=stop - np.add.reduceat(validation, start, dtype=np.int64),
+        stop=stop,
     )
 
 
@@ -134,160 +174,178 @@ def fit(
     config: TrainingConfig,
     generator: np.random.Generator,
     progress: Progress,
-    began: float,
+    out_of_time: Callable[[], bool],
 ) -> tuple[int, float]:
     """Epochs until the validation slice stops improving; leaves the best weights. Returns (epochs, best quality)."""
     optimizer = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    positives = int(((sequences.labels == 1) & torch.from_numpy(~sequences.validation)).sum())
-    best, best_quality, since_best, epoch = None, -np.inf, 0, 0
-    for epoch in range(1, config.epochs + 1):
+    weight = positive_weight(sequences)
+    best, best_quality, since_best, epoch = copy_of(detector), -math.inf, 0, 0
+    while epoch < config.epochs and since_best < config.patience and not out_of_time():
+        epoch += 1
         detector.train()
-        batches = list(training_batches(sequences, config, generator))
+        batches = training_batches(sequences, config, generator)
         for number, rows_BT in enumerate(batches):
-            loss = batch_loss(detector, sequences, rows_BT, positives)
+            if out_of_time():
+                break
+            loss = batch_loss(detector, sequences, rows_BT, weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
             optimizer.step()
             progress(f"epoch {epoch}", (number + 1) / len(batches))
-        quality = validation_quality(detector, sequences)
+        quality = validation_quality(detector, sequences, config.window)
         if quality > best_quality:
             best, best_quality, since_best = copy_of(detector), quality, 0
         else:
             since_best += 1
-        over = config.time_budget_seconds is not None and time.monotonic() - began > config.time_budget_seconds
-        if since_best >= config.patience or over:
-            break
-    assert best is not None
     detector.load_state_dict(best)
     return epoch, best_quality
 
 
-def training_batches(
-    sequences: Sequences, config: TrainingConfig, generator: np.random.Generator
-) -> Iterator[torch.Tensor]:
-    """Row numbers [B, T], -1 where a window has ended; windows of like length share a batch, batches are shuffled."""
-    starts: list[int] = []
-    stops: list[int] = []
-    for start, stop in zip(sequences.start.tolist(), sequences.stop.tolist(), strict=True):
-        first = start - int(generator.integers(0, config.window)) if stop - start > config.window else start
-        for begin in range(first, stop, config.window):
-            starts.append(max(begin, start))
-            stops.append(min(begin + config.window, stop))
-    begin_all, length = np.array(starts), np.array(stops) - np.array(starts)
+def positive_weight(sequences: Sequences) -> float | None:
+    """How much more a fraud weighs than a legitimate event; None where there is nothing to tell apart."""
+    frauds = sequences.trained_frauds
+    legitimate = int(((sequences.labels == 0) & ~sequences.validation).sum())
+    if not frauds or not legitimate:
+        return None
+    return min(max(math.sqrt(legitimate / frauds), 1.0), LARGEST_POSITIVE_WEIGHT)
+
+
+def training_batches(sequences: Sequences, config: TrainingConfig, generator: np.random.Generator) -> list[Tensor]:
+    """Row numbers [B, T] of windows before the later slice, -1 where a window has ended, in random order. Windows of
+    like length share a batch; an account's first cut is drawn anew each time."""
+    length = sequences.held_out - sequences.start
+    offset = np.where(length > config.window, generator.integers(0, config.window, len(length)), 0)
+    windows = -(-(length + offset) // config.window)
+    account = np.repeat(np.arange(len(length)), windows)
+    number = np.arange(len(account)) - np.repeat(np.cumsum(windows) - windows, windows)
+    cut = sequences.start[account] - offset[account] + number * config.window
+    first = np.maximum(cut, sequences.start[account])
+    stop = np.minimum(cut + config.window, sequences.held_out[account])
+    batches = list(padded_rows(first, stop, config.events_per_batch))
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def padded_rows(first: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], events_per_batch: int) -> Iterator[Tensor]:
+    """The rows of each sequence [first, stop) as batches [B, T] padded with -1, shortest first."""
+    length = stop - first
     order = np.argsort(length, kind="stable")
-    batches, at = [], 0
+    order = order[np.searchsorted(length[order], 1) :]
+    at = 0
     while at < len(order):
-        size = max(1, config.events_per_batch // max(1, int(length[order[min(at + 64, len(order) - 1)]])))
-        batches.append(order[at : at + size])
-        at += size
-    for number in generator.permutation(len(batches)):
-        chosen = batches[number]
-        longest = int(length[chosen].max())
-        rows_BT = begin_all[chosen][:, None] + np.arange(longest)
-        rows_BT[np.arange(longest) >= length[chosen][:, None]] = -1
-        yield torch.from_numpy(rows_BT)
+        sequences = max(1, events_per_batch // int(length[order[at]]))
+        longest = int(length[order[min(at + sequences, len(order)) - 1]])
+        sequences = max(1, min(sequences, events_per_batch // longest))
+        chosen = order[at : at + sequences]
+        at += sequences
+        steps = np.arange(int(length[chosen].max()))
+        yield torch.from_numpy(np.where(steps < length[chosen][:, None], first[chosen][:, None] + steps, -1))
 
 
-def batch_loss(detector: Detector, sequences: Sequences, rows_BT: torch.Tensor, positives: int) -> torch.Tensor:
-    """Supervised cross-entropy on labelled events plus the weighted likelihood of all; later slice masked."""
-    before_NH, after_NH, x_NX, rows_N = sequence_states(detector, sequences, rows_BT)
-    trained = ~torch.from_numpy(sequences.validation)[rows_N]
-    surprises_NS, _ = detector.surprise(before_NH, x_NX.detach(), sequences.categories[rows_N])
-    weight = trained.float()
-    likelihood = (surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean(1) * weight).sum() / weight.sum().clamp(min=1)
-    labels = sequences.labels[rows_N]
-    labelled = trained & (labels >= 0)
-    if positives == 0 or not labelled.any():
+def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positive_weight: float | None) -> Tensor:
+    """The weighted cross-entropy of labelled events plus a share of the negative log-likelihood of all."""
+    before_NH, after_NH, x_NX, categories_NC, rows_N = sequence_states(detector, sequences, rows_BT)
+    surprises_NS, _ = detector.surprise(before_NH, x_NX.detach(), categories_NC)
+    likelihood = surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean()
+    if positive_weight is None:
         return likelihood
-    logits = detector.logits(after_NH, x_NX, surprises_NS)
-    supervised = functional.binary_cross_entropy_with_logits(logits[labelled], labels[labelled].float())
-    return supervised * 10 + SELF_SUPERVISED_WEIGHT * likelihood
+    labels_N = torch.from_numpy(sequences.labels)[rows_N]
+    labelled_N = labels_N >= 0
+    supervised = functional.binary_cross_entropy_with_logits(
+        detector.logits(after_NH, x_NX, surprises_NS)[labelled_N],
+        labels_N[labelled_N].float(),
+        pos_weight=torch.tensor(positive_weight),
+        reduction="sum",
+    )
+    return supervised / max(int(labelled_N.sum()), 1) + SELF_SUPERVISED_WEIGHT * likelihood
 
 
 def sequence_states(
-    detector: Detector, sequences: Sequences, rows_BT: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States before and after, inputs and row numbers of the N real events of a padded batch."""
+    detector: Detector, sequences: Sequences, rows_BT: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """States before and after, inputs, categories and row numbers of the N real events of a padded batch."""
     present_BT = rows_BT >= 0
     rows_N = rows_BT[present_BT]
-    memos = None if sequences.memos is None else sequences.memos[rows_N]
-    x_NX = detector.inputs(sequences.features[rows_N], sequences.categories[rows_N], memos)
+    categories_NC = sequences.categories[rows_N].long()
+    memos_NM = None if sequences.memos is None else sequences.memos[rows_N].long()
+    x_NX = detector.inputs(sequences.features[rows_N], categories_NC, memos_NM)
     x_BTX = x_NX.new_zeros(*rows_BT.shape, x_NX.shape[1])
     x_BTX[present_BT] = x_NX
     after_BTH, _ = detector.gru(x_BTX)
     before_BTH = functional.pad(after_BTH[:, :-1], (0, 0, 1, 0))
-    return before_BTH[present_BT], after_BTH[present_BT], x_NX, rows_N
+    return before_BTH[present_BT], after_BTH[present_BT], x_NX, categories_NC, rows_N
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The network's answers for every row of the history, NaN where it was not asked."""
+
+    logits: npt.NDArray[np.float64]
+    unusual: npt.NDArray[np.float64]
+    surprise: npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
-def whole_pass(detector: Detector, sequences: Sequences) -> tuple[torch.Tensor, ...]:
-    """logits, unusualness and mean surprise of every event, each account's history in one go, as when live."""
+def outputs(detector: Detector, sequences: Sequences, first: npt.NDArray[np.int64]) -> Outputs:
+    """Answers for each account's rows from `first` on, each account in one go from an empty state there."""
     detector.eval()
-    total = len(sequences.labels)
-    logits, unusual, surprise = torch.zeros(total), torch.zeros(total), torch.zeros(total)
-    length = sequences.stop - sequences.start
-    order, at = np.argsort(length, kind="stable"), 0
-    while at < len(order):
-        longest = int(length[order[min(at + 255, len(order) - 1)]])
-        chosen = order[at : at + max(1, min(256, 200_000 // max(1, longest)))]
-        at += len(chosen)
-        longest = int(length[chosen].max())
-        rows_BT = torch.from_numpy(sequences.start[chosen][:, None] + np.arange(longest))
-        rows_BT[torch.from_numpy(np.arange(longest) >= length[chosen][:, None])] = -1
-        before, after, x, rows = sequence_states(detector, sequences, rows_BT)
-        surprises, unusual[rows] = detector.surprise(before, x, sequences.categories[rows])
+    logits, unusual, surprise = (torch.full((len(sequences.labels),), torch.nan) for _ in range(3))
+    for rows_BT in padded_rows(first, sequences.stop, PASS_EVENTS):
+        before, after, x, categories, rows = sequence_states(detector, sequences, rows_BT)
+        surprises, unusual[rows] = detector.surprise(before, x, categories)
         logits[rows] = detector.logits(after, x, surprises)
         surprise[rows] = surprises.mean(1)
-    return logits, unusual, surprise
+    return Outputs(*(answer.double().numpy() for answer in (logits, unusual, surprise)))
 
 
-def validation_quality(detector: Detector, sequences: Sequences) -> float:
-    """Average precision where the slice holds frauds, else minus the mean surprise."""
-    logits, _, surprise = whole_pass(detector, sequences)
-    labels = sequences.labels.numpy()
+def validation_quality(detector: Detector, sequences: Sequences, window: int) -> float:
+    """Average precision where the later slice holds frauds, else minus the mean surprise. States are warmed by the
+    window before the slice, which tells epochs apart at a fraction of the whole history's cost."""
+    waiting = sequences.held_out < sequences.stop
+    first = np.where(waiting, np.maximum(sequences.start, sequences.held_out - window), sequences.stop)
+    answers, labels = outputs(detector, sequences, first), sequences.labels
     known = sequences.validation & (labels >= 0)
-    if (labels[known] == 1).any():
-        return average_precision(logits.numpy()[known].astype(np.float64), labels[known] == 1)
-    return -float(surprise[torch.from_numpy(sequences.validation)].clamp(max=LARGEST_SURPRISE).mean())
+    if (labels[known] == 1).any() and sequences.trained_frauds:
+        return average_precision(answers.logits[known], labels[known] == 1)
+    return -float(np.minimum(answers.surprise[sequences.validation], LARGEST_SURPRISE).mean())
 
 
 def finish(
     detector: Detector, sequences: Sequences, events: Events, config: TrainingConfig
 ) -> tuple[TrainedDetector, dict[str, float]]:
-    """Fusion, calibration, threshold and figures, all from the later slice."""
-    logits, unusual, _ = whole_pass(detector, sequences)
-    later, labels = sequences.validation, sequences.labels.numpy().astype(np.int8)
-    positives = int((labels == 1).sum())
-    weight = max(0.0, 1 - positives / LEAST_POSITIVES)
-    mean, scale = float(unusual.mean()), float(unusual.std().clamp(min=1e-3))
-    surprise = (unusual.numpy() - mean) / scale
-    raw = (weight * surprise + (1 - weight) * logits.numpy()).astype(np.float64)[later]
-    calibration = calibrate(raw, labels[later])
+    """Fusion, calibration, threshold and figures, all from the later slice, with states as when live."""
+    answers, later = outputs(detector, sequences, sequences.start), sequences.validation
+    labels, unusual = sequences.labels[later], answers.unusual[later]
+    surprise_weight = max(0.0, 1 - sequences.trained_frauds / LEAST_POSITIVES)
+    mean, scale = float(unusual.mean()), max(float(unusual.std()), 1e-3)
+    raw = surprise_weight * (unusual - mean) / scale + (1 - surprise_weight) * answers.logits[later]
+    calibration = calibrate(raw, labels)
     scores = calibration.score(raw)
-    span_days = max(1e-6, (int(events.occurred_at[-1]) - int(events.occurred_at[0])) / DAY_MILLISECONDS)
+    span_days = max(1e-6, (int(events.occurred_at[-1]) - int(events.occurred_at[0])) / MILLISECONDS_A_DAY)
     events_per_day = config.events_per_day or len(events) / span_days
     threshold = threshold_for_budget(scores, config.alerts_per_day, events_per_day)
     metrics: dict[str, float] = {
-        "events": len(labels),
-        "frauds": positives,
+        "events": len(sequences.labels),
+        "frauds": int((sequences.labels == 1).sum()),
         "threshold": threshold,
         "alerts_per_day": config.alerts_per_day,
         "events_per_day": events_per_day,
     }
-    known = labels[later] >= 0
-    truth = labels[later][known] == 1
+    truth, known = labels == 1, labels >= 0
     if truth.any():
         metrics |= {
-            "average_precision": average_precision(scores[known], truth),
-            "auc": roc_auc(scores[known], truth),
-            "precision_at_budget": precision_at_threshold(scores[known], truth, threshold),
-            "calibration_error": calibration_error(scores[known], truth),
+            "average_precision": average_precision(scores[known], truth[known]),
+            "auc": roc_auc(scores[known], truth[known]),
+            "precision_at_budget": precision_at_threshold(scores[known], truth[known], threshold),
             "validation_frauds": int(truth.sum()),
         }
-    model = TrainedDetector(detector.eval(), calibration, threshold, weight, mean, scale, {"seed": config.seed})
+    if truth.any() and calibration.kind == "probability":
+        metrics["calibration_error"] = calibration_error(scores[known], truth[known])
+    model = TrainedDetector(
+        detector.eval(), calibration, threshold, surprise_weight, mean, scale, {"seed": config.seed}
+    )
     return model, metrics
 
 
-def copy_of(detector: Detector) -> dict[str, torch.Tensor]:
+def copy_of(detector: Detector) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in detector.state_dict().items()}

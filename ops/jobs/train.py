@@ -28,6 +28,7 @@ from streams.recovery import stored_events
 
 MODEL_NAME = "fraud"
 REQUIRED_COLUMNS = ("event_id", "occurred_at", "account_id", "merchant_id", "amount")
+LABEL_CODES = {"fraud": 1, "legitimate": 0}
 OPTIONAL_COLUMNS = ("channel", "country", "category", "memo")
 
 
@@ -69,8 +70,8 @@ def history_from_files(transactions: Path, labels: Path | None, *, label_horizon
     if labels is not None:
         names = _read_table(labels, ("event_id", "label"))
         by_id = dict(zip(names["event_id"].to_pylist(), names["label"].to_pylist(), strict=True))
-        verdicts = (by_id.get(event_id) for event_id in events.event_id)
-        known = np.fromiter(({"fraud": 1, "legitimate": 0}.get(v, -1) for v in verdicts), np.int8, len(events))
+        codes = {event_id: LABEL_CODES.get(label, -1) for event_id, label in by_id.items()}
+        known = np.fromiter((codes.get(event_id, -1) for event_id in events.event_id), np.int8, len(events))
         now = int(events.occurred_at[-1]) + 1 if len(events) else 0
         known = training_labels(events.occurred_at, known, now=now, horizon=label_horizon)
     return LabelledHistory(events, known)
