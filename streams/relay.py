@@ -46,6 +46,8 @@ class Sink(Protocol):
 
 
 Dirty = tuple[str, OwnedPartition]
+#: An outbox under one claim: (outbox, topic generation, partition, epoch). Not the owner's id(), which recurs.
+Place = tuple[str, int, int, int]
 
 
 class Relay:
@@ -69,8 +71,8 @@ class Relay:
         self._clock = clock
         self._first_backoff = first_backoff
         self._longest_backoff = longest_backoff
-        self._dirty: dict[tuple[str, int], Dirty] = {}
-        self._positions: dict[tuple[str, int], int] = {}
+        self._dirty: dict[Place, Dirty] = {}
+        self._positions: dict[Place, int] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._busy = False
@@ -85,7 +87,7 @@ class Relay:
         if names:
             with self._changed:
                 for name in names:
-                    self._dirty[name, id(owner)] = (name, owner)
+                    self._dirty[_place(name, owner)] = (name, owner)
                 self._changed.notify_all()
 
     def stop(self, timeout: float) -> None:
@@ -128,7 +130,7 @@ class Relay:
         with self._changed:
             self._busy = False
             if again:
-                self._dirty.setdefault((dirty[0], id(dirty[1])), dirty)
+                self._dirty.setdefault(_place(*dirty), dirty)
             self._changed.notify_all()
 
     def _pause(self, seconds: float) -> None:
@@ -139,7 +141,7 @@ class Relay:
         """Publishes up to ROWS_AT_ONCE rows; true where there may be more."""
         if owner.lost:
             return False
-        claim, key = owner.claim, (outbox.name, id(owner))
+        claim, key = owner.claim, _place(outbox.name, owner)
         sink = self._sink.name
         if key not in self._positions:
             with self._database.begin() as connection:
@@ -158,3 +160,8 @@ class Relay:
             moved = move_cursor(connection, outbox.name, sink, claim, following, self._clock())
         self._positions[key] = following
         return moved and len(rows) == ROWS_AT_ONCE
+
+
+def _place(outbox: str, owner: OwnedPartition) -> Place:
+    claim = owner.claim
+    return outbox, claim.topic_generation, claim.partition, claim.epoch

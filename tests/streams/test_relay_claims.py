@@ -1,0 +1,70 @@
+"""A relay's place in an outbox belongs to a claim; claims come and go while the relay lives."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.database import Database, open_database, upgrade
+from storage.progress import Claim
+from streams.batch import OwnedPartition
+from streams.health import FlowMetrics
+from streams.relay import Relay
+from streams.sinks import DEAD_LETTERS
+from tests.storage.rows import NOON, RowMaker
+
+SECONDS = 10.0
+
+
+class Published:
+    """A sink that remembers (partition, offset)."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.places: list[tuple[int, int]] = []
+        self._changed = threading.Condition()
+
+    def publish(self, outbox: str, rows: Sequence[Any]) -> None:
+        with self._changed:
+            self.places += [(row.source_partition, row.source_offset) for row in rows]
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.places) >= count, SECONDS), self.places
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
+    upgrade(url)
+    database = open_database(url)
+    yield database
+    database.engine.dispose()
+
+
+def owner_of(partition: int, epoch: int) -> OwnedPartition:
+    """A new object each time, in memory that an older one has left."""
+    return OwnedPartition(Claim("transactions", 1, partition, epoch, 0), "uuid", 1, 0, 0)
+
+
+def test_a_new_claim_never_takes_over_the_place_of_one_that_is_gone(database: Database) -> None:
+    sink, rows = Published(), RowMaker(database)
+    relay = Relay(sink, [DEAD_LETTERS], database, FlowMetrics(), clock=lambda: NOON)
+    relay.start()
+    expected = []
+    for epoch in range(1, 13):
+        partition = epoch % 3
+        offset = 1_000 - 100 * partition + epoch
+        rows.dead_letter(source_partition=partition, source_offset=offset)
+        expected.append((partition, offset))
+        relay.wake(owner_of(partition, epoch))
+        sink.wait_for(epoch)
+    relay.stop(SECONDS)
+    assert sink.places == expected
+    with database.reading() as connection:
+        cursors = connection.exec_driver_sql("SELECT partition, epoch, position FROM relay_cursors").all()
+    assert sorted(map(tuple, cursors)) == [(0, 12, 1_013), (1, 10, 911), (2, 11, 812)]
