@@ -27,6 +27,8 @@ class OwnedPartition:
     kafka_generation: int
     accepted: int  # the next offset that the intake expects; event loop
     committed: int  # the next offset in SQL; writer thread
+    prepared: int = 0  # works handed to the writer; compute thread
+    written: int = 0  # works in SQL; writer thread
     revoked: bool = False  # Kafka took it away: start no new batch with it; event loop
     lost: bool = False  # SQL's epoch is no longer ours: drop its state; writer thread
 

@@ -95,10 +95,11 @@ class Committer:
         return CommitResult(committed, lost)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        """Drops the connection; from another thread it breaks off what is at hand."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
     def _connected(self) -> Connection:
         if self._connection is None:

@@ -56,7 +56,7 @@ class Pipeline:
         self._in_flight = 0
         self._counted = threading.Condition()
         self._threads = [
-            threading.Thread(target=self._guarded, args=(run,), name=f"{topic}-{run.__name__.strip('_')}")
+            threading.Thread(target=run, name=f"{topic}-{run.__name__.strip('_')}", daemon=True)
             for run in (self._compute, self._write)
         ]
 
@@ -80,29 +80,30 @@ class Pipeline:
         return await asyncio.get_running_loop().run_in_executor(None, self._wait_drained, timeout)
 
     def stop(self, timeout: float) -> None:
-        """Finishes the batch at hand and ends both threads."""
+        """Finishes the batches at hand and ends both threads; breaks off a commit that takes too long."""
         self._stopping.set()
         self.buffer.close()
         for thread in self._threads:
-            if thread.is_alive() and thread is not threading.current_thread():
+            if thread.is_alive():
                 thread.join(timeout)
         self._committer.close()
 
     def _wait_drained(self, timeout: float) -> bool:
         with self._counted:
-            return self._counted.wait_for(lambda: self._in_flight <= 0, timeout)
+            self._counted.wait_for(lambda: self._in_flight <= 0 or self._stopping.is_set(), timeout)
+            return self._in_flight <= 0
 
-    def _guarded(self, run: Callable[[], None]) -> None:
-        try:
-            run()
-        except BaseException as error:
-            if not self._stopping.is_set():
-                self._stopping.set()
-                self._on_failure(error)
-            else:
-                log.warning("pipeline stopped in mid work", topic=self.topic, error=repr(error))
-        finally:
+    def _failed(self, error: BaseException) -> None:
+        """The first failure of either thread stops both and is reported; nobody is left waiting."""
+        with self._counted:
+            first = not self._stopping.is_set()
             self._stopping.set()
+            self._counted.notify_all()
+        self.buffer.close()
+        if first:
+            self._on_failure(error)
+        else:
+            log.warning("pipeline stopped in mid work", topic=self.topic, error=repr(error))
 
     def _compute(self) -> None:
         try:
@@ -115,43 +116,40 @@ class Pipeline:
                 if batch is None:
                     self._finished(len(chunks))
                 else:
+                    for work in batch.works:
+                        work.owner.prepared += 1
                     self._batches.put((batch, len(chunks)))
+        except BaseException as error:
+            self._failed(error)
         finally:
             self._batches.put(None)
 
     def _write(self) -> None:
         try:
             while (item := self._batches.get()) is not None:
-                batch, chunks = item
-                with self._metrics.committing(self.topic):
-                    result = self._committer.commit(batch)
-                for work in result.lost:
-                    work.owner.lost = True
-                    log.warning(
-                        "partition is owned by another worker now",
-                        topic=self.topic,
-                        partition=work.advance.partition,
-                        epoch=work.advance.epoch,
-                    )
-                for work in result.committed:
-                    work.owner.committed = work.advance.next_offset
-                self._metrics.committed(self.topic, batch, result, self._clock())
-                self._finished(chunks)
-                self._on_commit(result)
-        except BaseException:
-            self._stopping.set()
-            threading.Thread(target=self._drop_waiting, daemon=True).start()
-            raise
+                self._commit(*item)
+        except BaseException as error:
+            self._failed(error)
+            while self._batches.get() is not None:
+                """Dropped, so that the compute thread finds a place and ends."""
 
-    def _drop_waiting(self) -> None:
-        """Unblocks the compute thread when the writer ends first."""
-        while True:
-            try:
-                if self._batches.get(timeout=IDLE_SECONDS) is None:
-                    return
-            except queue.Empty:
-                if not self._threads[0].is_alive():
-                    return
+    def _commit(self, batch: PreparedBatch, chunks: int) -> None:
+        with self._metrics.committing(self.topic):
+            result = self._committer.commit(batch)
+        for work in result.lost:
+            work.owner.lost = True
+            log.warning(
+                "partition is owned by another worker now",
+                topic=self.topic,
+                partition=work.advance.partition,
+                epoch=work.advance.epoch,
+            )
+        for work in result.committed:
+            work.owner.committed = work.advance.next_offset
+            work.owner.written += 1
+        self._metrics.committed(self.topic, batch, result, self._clock())
+        self._finished(chunks)
+        self._on_commit(result)
 
     def _finished(self, chunks: int) -> None:
         with self._counted:
