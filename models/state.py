@@ -131,7 +131,10 @@ def merchant_arena(capacity: int, *, sums: int) -> Arena:
 
 
 class HiddenStates:
-    """The recurrent network's state of each account slot: float32 [capacity, units] on the device."""
+    """The recurrent network's state of each account slot: float32 [capacity, units] on the device.
+
+    Changed in inference mode only: what has grown there must not be written outside of it.
+    """
 
     def __init__(self, units: int, capacity: int, device: torch.device) -> None:
         self.values = torch.zeros(capacity, units, device=device)
@@ -142,6 +145,7 @@ class HiddenStates:
             larger[: len(self.values)] = self.values
             self.values = larger
 
+    @torch.inference_mode()
     def clear(self, slots: npt.NDArray[np.int64]) -> None:
         if len(slots):
             self.values[torch.from_numpy(slots).to(self.values.device)] = 0
