@@ -133,7 +133,7 @@ class Flow:
             self._ends[topic, partition] = end
             position = self._ownership.committed().get((topic, partition))
             if position is not None:
-                self._metrics.lag(topic, partition, max(0, end - position))
+                self._report_lag(topic, partition, end, position)
 
     def committed(self) -> dict[TopicPartition, int]:
         return self._ownership.committed()
@@ -146,6 +146,11 @@ class Flow:
         loop = asyncio.get_running_loop()
         claims, uuids = await loop.run_in_executor(None, self._claim_all, bounds)
         offsets = self._ownership.take(claims, uuids, kafka_generation)
+        for gone in self._ends.keys() - offsets.keys():
+            del self._ends[gone]
+            self._metrics.no_lag(*gone)
+        for (topic, partition), (_, end) in bounds.items():
+            self.seen_end(topic, partition, end)
         for topic in self._pipelines:
             for owner in self._ownership.owned(topic) or ():
                 for relay in self._relays:
@@ -164,6 +169,10 @@ class Flow:
 
     def on_commit(self, result: CommitResult) -> None:
         for work in result.committed:
+            claim = work.owner.claim
+            end = self._ends.get((claim.topic, claim.partition))
+            if end is not None and work.owner.usable:
+                self._report_lag(claim.topic, claim.partition, end, work.advance.next_offset)
             if work.outboxes:
                 for relay in self._relays:
                     relay.wake(work.owner, work.outboxes)
@@ -181,6 +190,10 @@ class Flow:
         seconds = min(0.1 * 2 ** min(failures, 6), 5.0)
         log.warning("the database is away; the stream waits", error=str(error), seconds=seconds)
         self._sleep(seconds)
+
+    def _report_lag(self, topic: str, partition: int, end: int, position: int) -> None:
+        """end: Kafka's next offset as last heard, which SQL may have passed since."""
+        self._metrics.lag(topic, partition, max(0, end - position))
 
     def _claim_all(self, bounds: Mapping[TopicPartition, tuple[int, int]]) -> tuple[list[Claim], dict[str, str]]:
         topics = sorted({topic for topic, _ in bounds})

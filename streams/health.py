@@ -111,6 +111,10 @@ class FlowMetrics:
     def lag(self, topic: str, partition: int, records: int) -> None:
         self._lag.labels(topic, str(partition)).set(records)
 
+    def no_lag(self, topic: str, partition: int) -> None:
+        """The partition is another worker's: its lag is not ours to report."""
+        self._lag.remove(topic, str(partition))
+
     def alerts_made(self, revisions: int) -> None:
         self._alerts.inc(revisions)
 
