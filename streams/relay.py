@@ -93,7 +93,7 @@ class Relay:
     def stop(self, timeout: float) -> None:
         """Publishes what is committed, within `timeout` seconds, and ends the thread."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._dirty and not self._busy, timeout)
+            self._changed.wait_for(lambda: self._stopping or not (self._dirty or self._busy), timeout)
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(timeout)
@@ -103,6 +103,19 @@ class Relay:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        """A sink or database that is away is waited for; anything else is a bug, which ends this relay (and with
+        it the worker's readiness) but not the scoring."""
+        try:
+            self._publish_until_stopped()
+        except Exception as error:
+            self._metrics.relay_failed(self._sink.name)
+            log.exception("relay ends; restart the worker once this is mended", sink=self._sink.name, error=repr(error))
+        finally:
+            with self._changed:
+                self._stopping, self._busy = True, False
+                self._changed.notify_all()
+
+    def _publish_until_stopped(self) -> None:
         backoff = self._first_backoff
         while (dirty := self._next()) is not None:
             name, owner = dirty
@@ -158,8 +171,11 @@ class Relay:
         following = outbox.position(rows[-1]) + 1
         with self._database.begin() as connection:
             moved = move_cursor(connection, outbox.name, sink, claim, following, self._clock())
+        if not moved:  # forgotten, so that another wake finds the newer epoch before it publishes
+            del self._positions[key]
+            return False
         self._positions[key] = following
-        return moved and len(rows) == ROWS_AT_ONCE
+        return len(rows) == ROWS_AT_ONCE
 
 
 def _place(outbox: str, owner: OwnedPartition) -> Place:
