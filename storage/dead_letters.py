@@ -27,8 +27,8 @@ class DeadLetter:
 
     @property
     def is_whole(self) -> bool:
-        """False for a record above the size limit, of which only the beginning is kept."""
-        return len(self.payload or b"") == self.payload_bytes
+        """False for a record above the size limit, of whose key and value only the beginnings are kept."""
+        return self.error_code != "too_large" and len(self.payload or b"") == self.payload_bytes
 
     def summary(self) -> dict[str, Any]:
         """Everything but the payload."""

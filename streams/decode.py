@@ -35,7 +35,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """record_size in bytes; future_tolerance in milliseconds ahead of the Kafka record's timestamp."""
+    """record_size in bytes of key and value; future_tolerance in milliseconds ahead of the Kafka record's timestamp."""
 
     record_size: int = 1_000_000
     future_tolerance: int = 300_000
@@ -194,8 +194,9 @@ def _read(
     value = record.value
     if value is None:
         raise Refusal("null_value", "the record has no value")
-    if len(value) > limits.record_size:
-        raise Refusal("too_large", f"{len(value)} bytes are above the limit of {limits.record_size}")
+    size = len(value) + len(record.key or b"")
+    if size > limits.record_size:
+        raise Refusal("too_large", f"{size} bytes of key and value are above the limit of {limits.record_size}")
     extra: bytes | None = None
     try:
         try:
@@ -228,19 +229,27 @@ def _read_with_extra(value: bytes, kind: type[Message]) -> tuple[Message, bytes]
 
 
 def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
+    """Without recursion: what a client nests deeply must not end the worker."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            if "\0" in found:
+                return True
+        elif isinstance(found, dict):
+            waiting += found.keys()
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+    return False
 
 
 def _check_time(time: datetime | int, recorded_at: int, limits: DecodeLimits) -> None:
     if not 0 <= recorded_at <= contract.MAX_EPOCH_MILLISECONDS:
         raise Refusal("bad_timestamp", f"the record's own timestamp {recorded_at} is no time")
     moment = epoch_milliseconds(time)
-    if moment < 0:
-        raise Refusal("bad_timestamp", f"{time} is before 1970")
+    if not 0 <= moment <= contract.MAX_EPOCH_MILLISECONDS:
+        raise Refusal("bad_timestamp", f"{time} is not between the years 1970 and 9999 in UTC")
     if moment > recorded_at + limits.future_tolerance:
         ahead = (moment - recorded_at) / 1000
         raise Refusal("in_the_future", f"{time} is {ahead:.0f} s ahead of the record's own timestamp")

@@ -23,7 +23,7 @@ from streams import contract
 from streams.alerts import AlertRevision
 from streams.decode import MILLISECONDS_A_DAY, DeadRecord, DecodedFeedback, DecodedTransactions
 
-#: A record above the size limit keeps this much of itself; every other dead letter is kept whole.
+#: A record above the size limit keeps this much of its key and of its value; every other dead letter is kept whole.
 KEPT_BYTES = 65_536
 
 
@@ -122,8 +122,8 @@ class RowEncoder:
             "recorded_at": np.array([letter.recorded_at for letter in dead], np.int64),
             "error_code": [letter.code for letter in dead],
             "error_message": [_printable(letter.message) for letter in dead],
-            "record_key": [letter.key for letter in dead],
-            "payload": [_kept(letter) for letter in dead],
+            "record_key": [_kept(letter, letter.key) for letter in dead],
+            "payload": [_kept(letter, letter.value) for letter in dead],
             "payload_bytes": np.array([len(letter.value or b"") for letter in dead], np.int64),
             "sha256": [None if letter.value is None else sha256(letter.value).hexdigest() for letter in dead],
         }
@@ -246,8 +246,8 @@ def _timeline_entry(row: StoredTransaction) -> contract.TimelineEntry:
     )
 
 
-def _kept(letter: DeadRecord) -> bytes | None:
-    return letter.value[:KEPT_BYTES] if letter.value and letter.code == "too_large" else letter.value
+def _kept(letter: DeadRecord, part: bytes | None) -> bytes | None:
+    return part[:KEPT_BYTES] if part and letter.code == "too_large" else part
 
 
 def _taker(rows: npt.NDArray[np.intp], total: int) -> Callable[[Sequence[object]], Sequence[object]]:

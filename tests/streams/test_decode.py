@@ -108,6 +108,26 @@ def test_a_bad_record_is_one_dead_letter_with_a_reason(value: bytes | None, code
     assert only_dead_letter(value) == code
 
 
+@pytest.mark.parametrize("depth", [100, 400, 600, 900])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_deeply_nested_nul_is_a_dead_letter_and_never_an_error(depth: int, opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    nested = opening * depth + '"\\u0000"' + closing * depth
+    value = encoded(odd=1).replace(b'"odd": 1', f'"odd": {nested}'.encode())
+    assert only_dead_letter(value) in ("nul_character", "too_deep")
+
+
+def test_a_time_after_the_year_9999_is_a_dead_letter_whatever_the_record_s_own_time() -> None:
+    last = 253_402_300_799_999
+    late = encoded(occurred_at="9999-12-31T23:59:59.999-00:04")
+    assert only_dead_letter(late, timestamp=last) == "bad_timestamp"
+    assert len(decode(encoded(occurred_at=last), timestamp=last)) == 1
+
+
+def test_the_key_counts_for_the_size_limit() -> None:
+    assert only_dead_letter(encoded(), key=b"k" * 1_000_000) == "too_large"
+
+
 def test_a_backslash_before_u0000_is_text_and_no_nul() -> None:
     assert decode(encoded(memo="\\u0000")).memo == ["\\u0000"]
 

@@ -81,7 +81,7 @@ def start(database: Database) -> Iterator[StartRelay]:
 
 
 def cursor(database: Database, outbox: str = "alerts") -> int | None:
-    statement = "SELECT position FROM relay_cursors WHERE sink = 'memory' AND outbox = '%s'" % outbox
+    statement = f"SELECT position FROM relay_cursors WHERE sink = 'memory' AND outbox = '{outbox}'"
     with database.reading() as connection:
         return connection.exec_driver_sql(statement).scalar()
 
