@@ -113,6 +113,7 @@ class DetectionProcessor:
         if sweeping:
             self._swept_at = now
             works += self._close_elsewhere(parts, now)
+        self._metrics.resident(self._scorer.resident_accounts)
         if not works:
             return None
         recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
@@ -276,6 +277,7 @@ class DetectionProcessor:
             if revisions:
                 step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
                 finish = self._rows.alerts(claim, revisions)
+                self._metrics.alerts_made(len(revisions))
                 works.append(PartitionWork(owner, step, [], finish, outboxes=frozenset({"alerts"})))
         return works
 

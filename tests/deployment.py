@@ -90,6 +90,14 @@ class WorkerProcess:
         with urllib.request.urlopen(f"{found[1]}/health", timeout=5) as answer:
             return json.loads(answer.read())  # type: ignore[no-any-return]
 
+    def metrics(self) -> dict[str, float]:
+        """Sample with its labels, as in `/metrics` -> its value."""
+        found = READY_LINE.search(self.output())
+        assert found is not None
+        with urllib.request.urlopen(f"{found[1]}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
     def owned(self, topic: str) -> set[int]:
         """The partitions of a topic that the worker says it owns; none while it is not ready."""
         if not self.ready():
