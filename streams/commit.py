@@ -3,7 +3,8 @@
 SQL owns progress: the transaction's last statement moves `stream_progress` under our epoch and from our base
 offset. When a partition's row does not match, or the connection dies during COMMIT, the row is read again:
 already at `next` means done, at `base` under our epoch means send the same bytes again, anything else means that
-another worker owns the partition; then the rest of the batch is sent without it.
+another worker owns the partition; then the rest of the batch is sent without it. Rows of a worker that slept may
+meet those of the new owner before that last statement: a key that is there already is judged in the same way.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +13,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from storage.bulk import write_rows
 from storage.database import Database, DatabaseUnavailable
-from storage.progress import ProgressRow, advance, read_progress
+from storage.progress import ProgressRow, advance, read_progress, set_backend_pid
 from streams.batch import PartitionWork, PreparedBatch
 
 
@@ -32,6 +35,12 @@ class Fate(Enum):
 class CommitResult:
     committed: Sequence[PartitionWork]
     lost: Sequence[PartitionWork]
+
+
+#: A key is there already; COPY's errors come from the driver itself.
+KEY_CONFLICTS = (IntegrityError, psycopg.IntegrityError)
+#: Judged to be ours, and there all the same: a bug, which trying again cannot mend.
+MOST_CONFLICTS = 2
 
 
 class PartitionsMoved(Exception):
@@ -65,6 +74,7 @@ class Committer:
         self._clock = clock
         self._wait = wait
         self._connection: Connection | None = None
+        self._noted: set[tuple[int, int, int]] = set()
         self.backend_pid: int | None = None
 
     def commit(self, batch: PreparedBatch) -> CommitResult:
@@ -72,7 +82,7 @@ class Committer:
         committed: list[PartitionWork] = []
         lost: list[PartitionWork] = []
         uncertain = False
-        failures = 0
+        failures = conflicts = 0
         while works:
             try:
                 if uncertain:
@@ -87,6 +97,11 @@ class Committer:
                 works = []
             except PartitionsMoved:
                 uncertain = True
+            except KEY_CONFLICTS:
+                conflicts += 1
+                if conflicts > MOST_CONFLICTS:
+                    raise
+                uncertain = True
             except DatabaseUnavailable as error:
                 uncertain = True
                 failures += 1
@@ -97,6 +112,7 @@ class Committer:
     def close(self) -> None:
         """Drops the connection; from another thread it breaks off what is at hand."""
         connection, self._connection = self._connection, None
+        self._noted.clear()
         if connection is not None:
             connection.invalidate()
             connection.close()
@@ -112,6 +128,7 @@ class Committer:
     def _send(self, works: Sequence[PartitionWork]) -> None:
         with self._database.translating_errors():
             connection = self._connected()
+            self._note_backend(connection, works)
             with connection.begin():
                 write_rows(connection, [rows for work in works for rows in work.rows])
                 for work in works:
@@ -120,6 +137,15 @@ class Committer:
                 moved = advance(connection, [work.advance for work in works], self._clock())
                 if len(moved) != len(works):
                     raise PartitionsMoved
+
+    def _note_backend(self, connection: Connection, works: Sequence[PartitionWork]) -> None:
+        """Before the first write for a claim: so that the next owner can end this backend, should we freeze."""
+        steps = [work.advance for work in works]
+        new = {(step.topic_generation, step.partition, step.epoch) for step in steps} - self._noted
+        if new and self.backend_pid is not None:
+            with connection.begin():
+                set_backend_pid(connection, sorted(new), self.backend_pid)
+            self._noted |= new
 
     def _judge_all(self, works: Sequence[PartitionWork]) -> dict[int, Fate]:
         with self._database.translating_errors():
