@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from streams.app import FlowApp
 
 NO_PARTITIONS_PAUSE = 0.1
+#: While some partitions' pipelines are full, the others are polled this long: the wait ends with new records only, not
+#: with new room, and a pipeline that has worked off its buffer must not stand idle meanwhile.
+POLL_BESIDE_FULL = 0.01
 
 
 class LogTruncated(Exception):
@@ -75,7 +78,9 @@ class Consumer(driver.Consumer):
         if not ready or self.should_stop or not self.flow_active:
             return
         try:
-            records = await self._getmany(active_partitions=ready, timeout=timeout)
+            records = await self._getmany(
+                active_partitions=ready, timeout=timeout if len(ready) == len(active) else POLL_BESIDE_FULL
+            )
         except NoOffsetForPartitionError:
             return  # looked up before the first seek; the seek has settled it
         except OffsetOutOfRangeError as error:
