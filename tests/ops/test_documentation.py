@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, metrics, with_generated_part
+from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands, metrics, with_generated_part
 from ops.settings import settings_table
 from streams.health import FlowMetrics
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
-CODE = sorted(
-    path for name in ("models", "ops", "storage", "streams", "tests") for path in ROOT.glob(f"{name}/**/*.py")
-)
+CODE = sorted(path for name in ("models", "ops", "storage", "streams") for path in ROOT.glob(f"{name}/**/*.py"))
 OTHER = [ROOT / name for name in ("Makefile", "docker-compose.yml", ".ci/run", "pyproject.toml")]
 #: Not settings: where tests find servers, and whether they must.
 TEST_VARIABLES = {f"HEADGATE_{name}" for name in ("TEST_KAFKA", "TEST_DATABASE", "TEST_REDIS", "REQUIRE_SERVICES")}
@@ -61,6 +59,19 @@ def test_every_command_that_is_named_anywhere_exists() -> None:
         if match[1] not in leaves and match[1] + (match[2] or "") not in known
     }
 
+    assert unknown == set()
+
+
+def test_every_option_in_the_readmes_commands_exists() -> None:
+    lines = re.findall(r"^headgate [^#\n]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+    unknown = set()
+    for line in lines:
+        path = max((path for path in command_paths() if line.startswith(path)), key=len)
+        _, _, rest = commands().partition(f"## {path}\n")
+        known = set(re.findall(r"--[a-z-]+", rest.split("\n## ")[0]))
+        unknown |= {(path, option) for option in re.findall(r"--[a-z-]+", line) if option not in known}
+
+    assert len(lines) >= 5
     assert unknown == set()
 
 
