@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from streams.kafka import topic_configurations
 from tests.deployment import CHECKOUT, Deployment, wait_until
 from tests.flow_fixtures import Deploy
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        shutil.which("kcat") is None and os.environ.get("HEADGATE_REQUIRE_SERVICES") != "1",
+        reason="kcat is not installed (`make test` installs it where it may)",
+    ),
+]
 
 README = (CHECKOUT / "README.md").read_text()
 #: What the settings' defaults make of Redis keys, which the snippets rely on.
