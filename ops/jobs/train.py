@@ -30,6 +30,14 @@ MODEL_NAME = "fraud"
 REQUIRED_COLUMNS = ("event_id", "occurred_at", "account_id", "merchant_id", "amount")
 LABEL_CODES = {"fraud": 1, "legitimate": 0}
 OPTIONAL_COLUMNS = ("channel", "country", "category", "memo")
+#: As in Parquet: ids and texts are texts, whatever they look like, and an empty one is missing.
+CSV_CONVERSION = pa.csv.ConvertOptions(
+    column_types={
+        name: pa.string() for name in ("event_id", "account_id", "merchant_id", "label", "currency", *OPTIONAL_COLUMNS)
+    },
+    null_values=[""],
+    strings_can_be_null=True,
+)
 
 
 class UnreadableHistory(Exception):
@@ -63,6 +71,9 @@ def history_from_database(
 def history_from_files(transactions: Path, labels: Path | None, *, label_horizon: timedelta) -> LabelledHistory:
     """The labels file (event_id, label) may hold frauds only. The file's last event is taken as now."""
     table = _read_table(transactions, REQUIRED_COLUMNS)
+    incomplete = [name for name in REQUIRED_COLUMNS if table[name].null_count]
+    if incomplete:
+        raise UnreadableHistory(f"{transactions} has rows without {', '.join(incomplete)}")
     order = np.argsort(_times(table), kind="stable")
     table = table.take(pa.array(order))
     events = _events(table)
@@ -125,7 +136,10 @@ def utc_now() -> datetime:
 
 def _read_table(path: Path, required: tuple[str, ...]) -> pa.Table:
     try:
-        table = pa.parquet.read_table(path) if path.suffix == ".parquet" else pa.csv.read_csv(path)
+        if path.suffix == ".parquet":
+            table = pa.parquet.read_table(path)
+        else:
+            table = pa.csv.read_csv(path, convert_options=CSV_CONVERSION)
     except (OSError, pa.ArrowInvalid) as error:
         raise UnreadableHistory(f"cannot read {path}: {error}") from error
     missing = [name for name in required if name not in table.column_names]

@@ -18,11 +18,14 @@ from ops.simulate.ids import numbered_texts, stable_number
 from ops.simulate.payments import CHANNELS, HONEST, MEMOS, Floats, Int8s, Int64s, Payments
 from ops.simulate.population import CATEGORIES, CATEGORY_NAMES, COUNTRIES, Population, build_population
 from ops.simulate.scenarios import DAY, SCENARIO_NAMES, chosen_scenarios, frauds_within
+from streams.contract import MAX_EPOCH_MILLISECONDS
 
 CURRENCY = "EUR"
 #: 1 January 2026, UTC: where a history starts when nobody says so.
 DEFAULT_START = 1_767_225_600_000
 MOST_PAYMENTS = 100_000_000
+#: As many as their ids have digits for, and memory room.
+MOST_ACCOUNTS, MOST_MERCHANTS = 10_000_000, 1_000_000
 RUN_NAME = re.compile(r"[A-Za-z0-9._-]{1,60}")
 
 Progress = Callable[[str, float], None]
@@ -139,15 +142,18 @@ def check(config: SimulationConfig) -> None:
     check_frauds(config.fraud_share, config.scenarios, config.time_scale)
     if config.end <= config.start:
         raise BadSimulation("the end must be later than the start")
+    if config.start < 0 or config.end > MAX_EPOCH_MILLISECONDS:
+        raise BadSimulation("the start must not be before 1970, nor the end after the year 9999")
     if config.events is not None and not 0 <= config.events <= MOST_PAYMENTS:
         raise BadSimulation(f"events must be between 0 and {MOST_PAYMENTS}, not {config.events}")
 
 
 def check_population(accounts: int, merchants: int, seed: int, run: str) -> None:
-    if accounts < 1:
-        raise BadSimulation(f"accounts must be at least 1, not {accounts}")
-    if merchants < len(CATEGORIES):
-        raise BadSimulation(f"merchants must be at least {len(CATEGORIES)}, one per category, not {merchants}")
+    if not 1 <= accounts <= MOST_ACCOUNTS:
+        raise BadSimulation(f"accounts must be between 1 and {MOST_ACCOUNTS}, not {accounts}")
+    if not len(CATEGORIES) <= merchants <= MOST_MERCHANTS:
+        least = f"{len(CATEGORIES)}, one per category,"
+        raise BadSimulation(f"merchants must be between {least} and {MOST_MERCHANTS}, not {merchants}")
     if seed < 0:
         raise BadSimulation(f"the seed must not be negative, not {seed}")
     if not RUN_NAME.fullmatch(run):

@@ -54,8 +54,13 @@ class Labels:
     def account_ids(self) -> list[str]:
         return texts(self.population.account_ids, self.account)
 
+    @property
+    def fraud(self) -> npt.NDArray[np.bool_]:
+        frauds: npt.NDArray[np.bool_] = self.scenario != HONEST
+        return frauds
+
     def label_names(self) -> list[Label]:
-        return texts((LEGITIMATE, FRAUD), (self.scenario != HONEST).astype(np.int8))
+        return texts((LEGITIMATE, FRAUD), self.fraud.astype(np.int8))
 
     def scenario_names(self) -> list[str | None]:
         """None for an honest payment."""
@@ -70,6 +75,41 @@ class Labels:
         columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS}
         both = Labels(self.population, self.id_prefix, **columns)
         return both.take(np.argsort(both.given_at, kind="stable"))
+
+
+class PendingLabels:
+    """Labels of one run that wait for their time.
+
+    They are kept in a few sorted pieces whose lengths at least double, so that a batch costs little however many
+    labels wait: with a delay of days there are millions."""
+
+    def __init__(self, none: Labels) -> None:
+        """none: no labels, of the run."""
+        self._none = none
+        self._pieces: list[Labels] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def add(self, labels: Labels) -> None:
+        """In the order in which they are given, of later events than all before."""
+        if len(labels):
+            self._pieces.append(labels)
+        while len(self._pieces) > 1 and len(self._pieces[-2]) < 2 * len(self._pieces[-1]):
+            last = self._pieces.pop()
+            self._pieces[-1] = self._pieces[-1].merged_with(last)
+
+    def take_due(self, now: int) -> Labels:
+        """Those given by `now` (epoch milliseconds), in the order in which they are given; they wait no longer."""
+        due, waiting = self._none, []
+        for piece in self._pieces:
+            count = int(np.searchsorted(piece.given_at, now, side="right"))
+            if count:
+                due = due.merged_with(piece.take(slice(0, count)))
+            if count < len(piece):
+                waiting.append(piece.take(slice(count, None)))
+        self._pieces = waiting
+        return due
 
 
 COLUMNS = tuple(field.name for field in fields(Labels) if field.name not in ("population", "id_prefix"))

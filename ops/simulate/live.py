@@ -22,7 +22,7 @@ from ops.simulate.cards import (
     id_prefix,
 )
 from ops.simulate.ids import stable_number
-from ops.simulate.labels import LabelDelay, Labels, labels_of
+from ops.simulate.labels import LabelDelay, Labels, PendingLabels, labels_of
 from ops.simulate.payments import Payments
 from ops.simulate.population import Population, build_population
 from ops.simulate.scenarios import DAY, SCENARIO_NAMES, Scenario, carry_out, chosen_scenarios, plan_episodes
@@ -66,21 +66,19 @@ class LiveTraffic:
     """Raises BadSimulation for a config that makes no sense."""
 
     def __init__(self, config: LiveConfig) -> None:
-        check_population(config.accounts, config.merchants, config.seed, config.run_name)
-        check_frauds(config.fraud_share, config.scenarios, 1.0)
-        if not 0 < config.rate <= HIGHEST_RATE:
-            raise BadSimulation(f"the rate must be above 0 and at most {HIGHEST_RATE:.0f} a second, not {config.rate}")
+        check_live(config)
         self.config = config
         self.population = build_population(config.accounts, config.merchants, config.seed)
         self.time_scale = time_scale(self.population, config.rate)
         self._habits = Habits(self.population)
-        self._scenarios = chosen_scenarios(config.scenarios) if config.fraud_share else ()
+        self._scenarios = chosen_scenarios(config.scenarios)
+        self._fraud_share = config.fraud_share if self._scenarios else 0.0
         self._prefix = id_prefix(config.seed, config.run_name)
         self._made_until = config.start
         self._given = 0
         running = [self._episodes_before_start(scenario) for scenario in self._scenarios]
         self._payments = Payments.concatenate([Payments.none(), *running]).in_time_order()
-        self._labels = labels_of(self._numbered(Payments.none()), config.label_delay)
+        self._labels = PendingLabels(labels_of(self._numbered(Payments.none()), config.label_delay))
 
     def until(self, now: int) -> LiveBatch:
         """What is due by `now` (epoch milliseconds) and was not given yet."""
@@ -93,21 +91,16 @@ class LiveTraffic:
         transactions = self._numbered(self._payments.take(slice(0, due)))
         self._payments = self._payments.take(slice(due, None))
         self._given += due
-        return LiveBatch(transactions, self._labels_due(transactions, now))
-
-    def _labels_due(self, transactions: SimulatedTransactions, now: int) -> Labels:
         share = self.config.legitimate_share
-        labels = self._labels.merged_with(labels_of(transactions, self.config.label_delay, legitimate_share=share))
-        due = int(np.searchsorted(labels.given_at, now, side="right"))
-        self._labels = labels.take(slice(due, None))
-        return labels.take(slice(0, due))
+        self._labels.add(labels_of(transactions, self.config.label_delay, legitimate_share=share))
+        return LiveBatch(transactions, self._labels.take_due(now))
 
     def _next_second(self) -> list[Payments]:
         """The honest payments of one second and the episodes that begin in it."""
         start = self._made_until
         self._made_until += SECOND
         generator = self._generator(1, (start - self.config.start) // SECOND)
-        count = int(generator.poisson(self.config.rate * (1 - self.config.fraud_share)))
+        count = int(generator.poisson(self.config.rate * (1 - self._fraud_share)))
         honest = honest_payments(self.population, self._habits, generator, start, start + SECOND, count)
         frauds = [self._episodes_within(scenario, generator, start, SECOND) for scenario in self._scenarios]
         return [honest, *frauds]
@@ -120,7 +113,7 @@ class LiveTraffic:
         return payments.take(payments.occurred_at >= self.config.start)
 
     def _episodes_within(self, scenario: Scenario, generator: np.random.Generator, start: int, length: int) -> Payments:
-        rate = self.config.rate * self.config.fraud_share / len(self._scenarios) / scenario.mean_size
+        rate = self.config.rate * self._fraud_share / len(self._scenarios) / scenario.mean_size
         count = int(generator.poisson(rate * length / SECOND))
         episodes = plan_episodes(scenario, generator, count, self.time_scale)
         begin = start + generator.integers(0, max(length, 1), count)
@@ -132,6 +125,14 @@ class LiveTraffic:
 
     def _generator(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, 4, stable_number(self.config.run_name), *purpose])
+
+
+def check_live(config: LiveConfig) -> None:
+    """Raises BadSimulation."""
+    check_population(config.accounts, config.merchants, config.seed, config.run_name)
+    check_frauds(config.fraud_share, config.scenarios, 1.0)
+    if not 0 < config.rate <= HIGHEST_RATE:
+        raise BadSimulation(f"the rate must be above 0 and at most {HIGHEST_RATE:.0f} a second, not {config.rate}")
 
 
 def time_scale(population: Population, rate: float) -> float:

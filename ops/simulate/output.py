@@ -6,7 +6,7 @@ file appears under its name when it is complete.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ LABEL_SCHEMA = pa.schema(
 
 
 def write_transactions(path: Path, transactions: SimulatedTransactions, progress: Progress | None = None) -> None:
-    """Raises BadSimulation for another suffix, OSError where the file cannot be written."""
+    """Raises BadSimulation for another suffix and where the file cannot be written."""
     people = transactions.population
     dictionaries = {
         "account_id": pa.array(people.account_ids),
@@ -107,6 +107,8 @@ def check_path(path: Path) -> None:
         raise BadSimulation(f"{path} must end in {' or '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise BadSimulation(f"the folder of {path} does not exist")
+    if path.is_dir():
+        raise BadSimulation(f"{path} is a folder")
 
 
 @contextmanager
@@ -118,8 +120,11 @@ def _table_file(path: Path, schema: pa.Schema) -> Iterator[Any]:
         with _parquet(unfinished, schema) if path.suffix == ".parquet" else _csv(unfinished, schema) as write:
             yield write
         os.replace(unfinished, path)
+    except OSError as error:
+        raise BadSimulation(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # whatever went wrong before says more
+            unfinished.unlink()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ price level. Knows nothing of time or fraud.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from ops.simulate.payments import Floats, Int8s, Int32s, Int64s
 FAVOURITES = 10
 #: Kinds of day that people have; each account has one of them.
 HABITS = 12
-#: One payment in this many days: the median account makes 1.2 a day, the mean about 1.5.
+#: Payments a day: of the median account 1.2, of the mean one about 1.5; the spread is of the logarithm.
 MEDIAN_RATE, RATE_SPREAD = 1.2, 0.7
 BUSINESS_SHARE = 0.02
 BUSINESS_LEVEL, BUSINESS_RATE = 15.0, 3.0
@@ -91,8 +92,10 @@ class Population:
         return float(self.rate.sum())
 
 
+@lru_cache(maxsize=2)
 def build_population(accounts: int, merchants: int, seed: int) -> Population:
-    """accounts >= 1; merchants at least one per category (cards.py checks both)."""
+    """accounts >= 1; merchants at least one per category (cards.py checks both). Kept, as live traffic that continues
+    a history asks for the same again: nobody may change its arrays."""
     generator = np.random.default_rng([seed, 1])
     country, category, price = _merchants(generator, merchants)
     places = np.searchsorted(country, np.arange(len(COUNTRIES) + 1)).astype(np.int64)

@@ -27,7 +27,7 @@ from ops.simulate.payments import (
     Int64s,
     Payments,
 )
-from ops.simulate.population import PAYEE, Population
+from ops.simulate.population import ONLINE_SHARE, PAYEE, Population
 
 DAY = 86_400_000
 MINUTE_DAYS = 1 / 1440
@@ -94,16 +94,16 @@ def large_amounts(population: Population, generator: np.random.Generator, steps:
 
 def compromised_merchants(population: Population, generator: np.random.Generator, steps: Steps) -> Deeds:
     """For weeks, cards that were copied at a merchant are charged there again: many accounts, one place."""
-    place = generator.integers(0, len(population.price), len(steps.size)).astype(np.int32)
-    at_payee = population.merchant_category[place] == PAYEE
-    place[at_payee] = population.favourites[victims(population, generator, int(at_payee.sum())), 0]
+    take_cards = np.flatnonzero(population.merchant_category != PAYEE)
+    place = generator.choice(take_cards, len(steps.size)).astype(np.int32)
     account = victims(population, generator, len(steps.episode))
     factor = factors(generator, len(account), 1.0, 5.0)
     return card_deeds(population, generator, account, place[steps.episode], factor)
 
 
 def stolen_credentials(population: Population, generator: np.random.Generator, steps: Steps) -> Deeds:
-    """For days, someone else pays with the account: larger amounts, online, at places and in countries new to it."""
+    """For days, someone else pays with the account: larger amounts, mostly online, at places and in countries new to
+    it."""
     account = victims(population, generator, len(steps.size))[steps.episode]
     country = countries(generator, len(steps.size))[steps.episode]
     merchant = merchants_in(population, generator, country)
@@ -128,9 +128,9 @@ def structuring(population: Population, generator: np.random.Generator, steps: S
 
 
 def card_testing(population: Population, generator: np.random.Generator, steps: Steps) -> Deeds:
-    """Within minutes, a few tiny payments that try whether a card works, then a large one: the order tells."""
+    """Within minutes, a few tiny payments online that try whether a card works, then a large one: the order tells."""
     account = victims(population, generator, len(steps.size))[steps.episode]
-    merchant = elsewhere(population, generator, account, abroad=0.5)
+    merchant = online_shops(population, generator, elsewhere(population, generator, account, abroad=0.5))
     real = card_deeds(population, generator, account, merchant, factors(generator, len(account), 2.0, 10.0))
     tiny = generator.integers(50, 300, len(account))
     return Deeds(
@@ -222,6 +222,15 @@ def elsewhere(population: Population, generator: np.random.Generator, account: I
     return merchants_in(population, generator, country)
 
 
+def online_shops(population: Population, generator: np.random.Generator, merchant: Int32s) -> Int32s:
+    """The same merchants; instead of one that never sells online, a shop anywhere that does."""
+    sells_online = ONLINE_SHARE[population.merchant_category] > 0
+    others = np.flatnonzero(~sells_online[merchant])
+    chosen = merchant.copy()
+    chosen[others] = generator.choice(np.flatnonzero(sells_online), len(others))
+    return chosen
+
+
 def factors(generator: np.random.Generator, count: int, low: float, high: float) -> Floats:
     """Evenly spread in their logarithm."""
     return np.exp(generator.uniform(np.log(low), np.log(high), count))
@@ -230,9 +239,10 @@ def factors(generator: np.random.Generator, count: int, low: float, high: float)
 def card_deeds(
     population: Population, generator: np.random.Generator, account: Int32s, merchant: Int32s, factor: Floats
 ) -> Deeds:
-    """Payments by card, more often online than honest ones, as much as the account would pay there times a factor."""
+    """Payments of as much as the account would make there times a factor; more often online than honest ones, though
+    never where honest ones never are, or the channel alone would give them away."""
     channel = channels(population, generator, merchant)
-    stays = generator.random(len(merchant)) < 0.4
-    channel = np.where((channel == CARD_PRESENT) & ~stays, ONLINE, channel).astype(np.int8)
+    moves = (generator.random(len(merchant)) < 0.6) & (ONLINE_SHARE[population.merchant_category[merchant]] > 0)
+    channel = np.where((channel == CARD_PRESENT) & moves, ONLINE, channel).astype(np.int8)
     cents = usual_cents(population, generator, account, merchant, factor)
     return Deeds(account, merchant, cents, channel, memos(generator, channel))
