@@ -8,6 +8,7 @@ from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.train import UnreadableHistory
 from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
+from ops.simulate.cards import BadSimulation
 from ops.worker import WorkerFailed
 from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.registry import CorruptModel, UnknownModel
@@ -16,6 +17,7 @@ from streams.kafka import KafkaUnavailable, TopicMissing
 KNOWN_ERRORS = (
     BadDatabaseUrl,
     BadModel,
+    BadSimulation,
     CommandError,
     CorruptModel,
     DatabaseUnavailable,
