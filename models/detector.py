@@ -118,8 +118,8 @@ class Detector(nn.Module):
         category and merchant, [B, S]; and one number from them, [B].
 
         An amount is judged against the account's usual one, of which the state says how far it will be off; that of
-        an account's first event against all amounts. It adds to the one number only where it is above; first of all
-        by how far it is above the usual, since a state that has seen the beginning of a fraud expects more of it.
+        an account's first event against all amounts. It adds to the one number by how far it is above the usual, since
+        a state that has seen the beginning of a fraud expects more of it, and a little by how far above the expected.
         """
         expected = self.expectation(before_BH)
         category, merchant = categories_BC[:, CATEGORY], categories_BC[:, MERCHANT]
@@ -128,10 +128,9 @@ class Detector(nn.Module):
         is_first = x_BX[:, HISTORY] <= no_history.clamp(min=-LARGEST_INPUT)
         amount = torch.where(is_first, x_BX[:, AMOUNT], x_BX[:, AMOUNT_TO_USUAL])
         mean, log_deviation = (expected[:, place].masked_fill(is_first, 0.0) for place in (0, 1))
-        amount_surprise = _gaussian(amount, mean, log_deviation)
         terms = torch.stack(
             [
-                amount_surprise,
+                _gaussian(amount, mean, log_deviation),
                 _gaussian(x_BX[:, GAP], expected[:, 2], expected[:, 3]),
                 functional.cross_entropy(classes[0], category % CATEGORY_CLASSES, reduction="none"),
                 functional.cross_entropy(classes[1], merchant % MERCHANT_CLASSES, reduction="none"),
@@ -139,7 +138,8 @@ class Detector(nn.Module):
             dim=1,
         )
         above_usual = 0.5 * amount.clamp(min=0).square()
-        above_expected = torch.where(amount > mean, amount_surprise, 0.0).clamp(max=LARGEST_SURPRISE)
+        # At the mean itself both sides meet: a jump would turn a rounding error into another score.
+        above_expected = _gaussian(torch.maximum(amount, mean), mean, log_deviation).clamp(max=LARGEST_SURPRISE)
         others = terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
         return terms, above_usual + AMOUNT_SHARE * above_expected + OTHERS_SHARE * others
 
