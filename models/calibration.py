@@ -17,6 +17,8 @@ LEAST_POSITIVES = 200
 LEVELS = np.concatenate([np.linspace(0.0, 0.9, 19), 1 - np.geomspace(0.09, 1e-4, 16)])
 #: The exponential tail beyond the last level has the slope since this one.
 TAIL = -8
+#: How strongly Platt scaling pulls the slope towards 0, beside one unit for each event.
+PULL = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +54,26 @@ def calibrate(raw: Floats, labels: npt.NDArray[np.int8]) -> Calibration:
 
 
 def fit_platt(raw: Floats, positive: npt.NDArray[np.bool_], steps: int = 50) -> tuple[float, float]:
-    """Maximum likelihood of sigmoid(slope * raw + intercept) by damped Newton steps."""
+    """Maximum likelihood of sigmoid(slope * raw + intercept) by Newton steps, halved until each is an improvement.
+    A slight pull on the slope keeps it finite where the classes do not overlap."""
     centre, spread = float(raw.mean()), float(raw.std()) or 1.0
     x = np.stack([(raw - centre) / spread, np.ones_like(raw)], 1)
     weights = np.array([1.0, np.log((positive.sum() + 1) / ((~positive).sum() + 1))])
+    loss = _loss(x, positive, weights)
     for _ in range(steps):
         p = 1 / (1 + np.exp(-np.clip(x @ weights, -35, 35)))
-        gradient = x.T @ (p - positive) + 1e-3 * weights * np.array([1, 0])
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
+        gradient = x.T @ (p - positive) + PULL * weights * np.array([1, 0])
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + PULL * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
-        weights = weights - np.clip(step, -2, 2)
+        while np.abs(step).max() >= 1e-8 and _loss(x, positive, weights - step) > loss:
+            step /= 2
         if np.abs(step).max() < 1e-8:
             break
+        weights = weights - step
+        loss = _loss(x, positive, weights)
     return float(weights[0] / spread), float(weights[1] - weights[0] * centre / spread)
+
+
+def _loss(x: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> float:
+    logits = x @ weights
+    return float(np.logaddexp(0, logits).sum() - logits[positive].sum() + PULL / 2 * weights[0] ** 2)
