@@ -5,6 +5,7 @@ Foreign, damaged or outdated files are refused with BadModel; nothing in them is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,6 +18,10 @@ from models.detector import Detector, DetectorConfig
 from models.feature_schema import FEATURE_SCHEMA
 
 FORMAT = "headgate-detector-1"
+#: No network has more units in a layer; far beyond what is of use, far below what torch cannot even describe.
+MOST_UNITS = 65_536
+#: What safetensors and msgspec raise about bytes that are something else; RecursionError about lists without end.
+UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError)
 
 
 class BadModel(ValueError):
@@ -86,8 +91,11 @@ class TrainedDetector:
         """Raises BadModel."""
         description, tensors = _read(data)
         network = _network(description.config, tensors)
-        if description.calibration.kind == "surprise" and len(description.calibration.knots) != len(LEVELS):
-            raise BadModel(f"a calibration by {len(LEVELS)} knots has {len(description.calibration.knots)}")
+        knots = description.calibration.knots
+        if description.calibration.kind == "surprise" and len(knots) != len(LEVELS):
+            raise BadModel(f"a calibration by {len(LEVELS)} knots has {len(knots)}")
+        if any(higher < lower for lower, higher in pairwise(knots)):
+            raise BadModel("the knots of the calibration do not rise")
         if description.surprise_scale <= 0:
             raise BadModel("the scale of the surprise is not above 0")
         return TrainedDetector(
@@ -107,7 +115,14 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
         length = int.from_bytes(data[:8], "little")
         text = msgspec.json.decode(data[8 : 8 + length])["__metadata__"]["headgate"]
         kind = msgspec.json.decode(text, type=_Kind)
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        msgspec.MsgspecError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        safetensors.SafetensorError,
+    ) as error:
         raise BadModel("not a detector in safetensors format, or damaged") from error
     if kind.format != FORMAT:
         raise BadModel(f"format {kind.format!r} is unknown, this version reads {FORMAT!r}")
@@ -121,6 +136,9 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
 
 def _network(config: DetectorConfig, tensors: dict[str, torch.Tensor]) -> Detector:
     """Shapes are compared before anything is built: a description must not claim memory that the file lacks."""
+    for layer, units in (("hidden", config.hidden), ("head", config.head)):
+        if not 1 <= units <= MOST_UNITS:
+            raise BadModel(f"{units} {layer} units are not between 1 and {MOST_UNITS}")
     with torch.device("meta"):
         expected = {name: value.shape for name, value in Detector(config).state_dict().items()}
     found = {name: value.shape for name, value in tensors.items()}
