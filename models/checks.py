@@ -24,11 +24,9 @@ def failed_checks(model: TrainedDetector, probe: Events) -> list[str]:
     unfit = [name for name, value in weights if not bool(torch.isfinite(value).all())]
     if unfit:
         return [f"weights that are not finite: {', '.join(unfit)}"]
-    scores = live_scores(model, probe)
-    in_sequence = sequence_scores(model, probe)[~np.isnan(scores)]
-    scores = scores[~np.isnan(scores)]
+    scores, in_sequence = live_scores(model, probe), sequence_scores(model, probe)
     failed = []
-    if not len(scores) or not np.isfinite(in_sequence).all():
+    if not len(scores) or not np.isfinite(scores).all() or not np.isfinite(in_sequence).all():
         failed.append("scores that are no numbers")
     elif (scores < 0).any() or (scores > 1).any():
         failed.append("scores outside 0 to 1")
@@ -42,15 +40,16 @@ def failed_checks(model: TrainedDetector, probe: Events) -> list[str]:
 
 
 def live_scores(model: TrainedDetector, probe: Events) -> Scores:
-    """float64[n], batch after small batch as when live; NaN for duplicates."""
+    """float64[m] of the events that are no duplicates, batch after small batch as when live."""
     scorer = Scorer(model)
     batches = [np.arange(first, min(first + STEP_BATCH, len(probe))) for first in range(0, len(probe), STEP_BATCH)]
-    return np.concatenate([np.zeros(0), *(scorer.score(probe.take(rows)).score for rows in batches)])
+    scored = [scorer.score(probe.take(rows)) for rows in batches]
+    return np.concatenate([np.zeros(0), *(batch.score[~batch.duplicate] for batch in scored)])
 
 
 @torch.inference_mode()
 def sequence_scores(model: TrainedDetector, probe: Events) -> Scores:
-    """float64[n], each account's events in one sequence as in training; NaN for duplicates."""
+    """float64[m] of the events that are no duplicates, each account's in one sequence as in training."""
     network = model.network.cpu().eval()
     built = FeatureBuilder(network.config.reporting_limit).build(probe)
     categories = torch.from_numpy(built.categories)
@@ -64,6 +63,6 @@ def sequence_scores(model: TrainedDetector, probe: Events) -> Scores:
         before_NH[first : last + 1] = functional.pad(states_1TH[0, :-1], (0, 0, 1, 0))
     surprises, unusual = network.surprise(before_NH, x_NX, categories)
     raw = model.raw(network.logits(after_NH, x_NX, surprises), unusual)
-    scores = np.full(len(probe), np.nan)
+    scores = np.empty(len(probe))
     scores[built.rows] = model.calibration.score(raw.double().numpy())
-    return scores
+    return scores[~built.duplicate]

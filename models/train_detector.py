@@ -113,7 +113,8 @@ def train(
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
     metrics |= {"epochs": epochs, "best_validation": quality, "seconds": clock() - began}
-    return TrainingResult(model, metrics)
+    # What this history cannot tell is left out: not every store takes a number that is none.
+    return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)})
 
 
 def check_history(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig) -> None:
@@ -316,7 +317,8 @@ def finish(
     """Fusion, calibration, threshold and figures, all from the later slice, with states as when live."""
     answers, later = outputs(detector, sequences, sequences.start), sequences.validation
     labels, unusual = sequences.labels[later], answers.unusual[later]
-    surprise_weight = max(0.0, 1 - sequences.trained_frauds / LEAST_POSITIVES)
+    taught = sequences.trained_frauds if positive_weight(sequences) is not None else 0
+    surprise_weight = max(0.0, 1 - taught / LEAST_POSITIVES)
     mean, scale = float(unusual.mean()), max(float(unusual.std()), 1e-3)
     raw = surprise_weight * (unusual - mean) / scale + (1 - surprise_weight) * answers.logits[later]
     calibration = calibrate(raw, labels)
