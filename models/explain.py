@@ -89,7 +89,7 @@ def _tell_pace(f: Facts) -> Telling:
     return (
         hour,
         usual,
-        f"{hour:.0f} in about an hour, usually {usual:.2g}; the one before {_ago(f.gap_seconds)} earlier",
+        f"{hour:.0f} in about an hour, usually {_rate(usual)}; the one before {_ago(f.gap_seconds)} earlier",
     )
 
 
@@ -114,6 +114,8 @@ def _tell_country(f: Facts) -> Telling:
 
 
 def _tell_limit(f: Facts) -> Telling:
+    if round(f.near_limit) == 0:
+        return f.near_limit, 0.0, f"an amount just below {f.limit:,.0f} some weeks ago"
     return f.near_limit, 0.0, f"{_several(f.near_limit, 'amount')} just below {f.limit:,.0f} within about a week"
 
 
@@ -282,6 +284,13 @@ def _ago(seconds: float) -> str:
         if seconds >= size:
             return _several(seconds / size, unit)
     return _several(seconds, "second")
+
+
+def _rate(number: float) -> str:
+    """Two digits that matter, never as a power of ten."""
+    if number < 0.001:
+        return "less than 0.001"
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _several(number: float, thing: str) -> str:
