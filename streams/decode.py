@@ -17,6 +17,8 @@ from streams import contract
 
 Message = TypeVar("Message", contract.Transaction, contract.Feedback)
 MILLISECONDS_A_DAY = 86_400_000
+#: The only way to write a NUL character in JSON: a raw one is no JSON.
+ESCAPED_NUL = b"\\u0000"
 Int64s = npt.NDArray[np.int64]
 
 
@@ -107,9 +109,35 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def decode_transactions(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions:
+    """All together where nothing is wrong with any record, else one by one; the result is the same."""
+    together = _decode_together(records, limits)
+    return _decode_one_by_one(records, limits) if together is None else together
+
+
+def _decode_together(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions | None:
+    """None where any record does not plainly pass all checks, so that it has to be looked at by itself."""
+    values: list[Any] = [record.value for record in records]
+    keys: list[Any] = [record.key for record in records]
+    try:
+        largest = max(map(len, values), default=0) + max(map(len, keys), default=0)
+        if largest > limits.record_size or ESCAPED_NUL in b"\n".join(values):
+            return None
+        messages = list(map(_decode_transaction, values))
+    except (TypeError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):  # TypeError: a value or key is None
+        return None
+    decoded = _transaction_columns(records, messages, [None] * len(messages), [])
+    if keys != list(map(str.encode, decoded.account_id)):
+        return None
+    times, recorded_at = decoded.occurred_at, decoded.recorded_at
+    possible = (recorded_at >= 0) & (recorded_at <= contract.MAX_EPOCH_MILLISECONDS)
+    possible &= (times >= 0) & (times <= contract.MAX_EPOCH_MILLISECONDS)
+    possible &= times <= recorded_at + limits.future_tolerance
+    return decoded if possible.all() else None
+
+
+def _decode_one_by_one(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions:
     messages: list[contract.Transaction] = []
-    offsets: list[int] = []
-    timestamps: list[int] = []
+    kept: list[Record] = []
     extra: list[bytes | None] = []
     dead: list[DeadRecord] = []
     for record in records:
@@ -122,12 +150,21 @@ def decode_transactions(records: Sequence[Record], limits: DecodeLimits) -> Deco
             dead.append(_dead(record, refusal))
             continue
         messages.append(message)
-        offsets.append(record.offset)
-        timestamps.append(record.timestamp)
+        kept.append(record)
         extra.append(more)
+    return _transaction_columns(kept, messages, extra, dead)
+
+
+def _transaction_columns(
+    records: Sequence[Record],
+    messages: Sequence[contract.Transaction],
+    extra: list[bytes | None],
+    dead: list[DeadRecord],
+) -> DecodedTransactions:
+    """records: those of the messages, without the dead."""
     return DecodedTransactions(
-        offset=np.array(offsets, np.int64),
-        recorded_at=np.array(timestamps, np.int64),
+        offset=np.array([record.offset for record in records], np.int64),
+        recorded_at=np.array([record.timestamp for record in records], np.int64),
         occurred_at=np.array([epoch_milliseconds(m.occurred_at) for m in messages], np.int64),
         amount_e4=np.rint(np.array([m.amount for m in messages], np.float64) * contract.AMOUNT_SCALE).astype(np.int64),
         event_id=[m.event_id for m in messages],
@@ -213,7 +250,7 @@ def _read(
         raise Refusal("invalid_json", str(error)) from None
     except RecursionError:
         raise Refusal("too_deep", "the JSON is nested too deeply") from None
-    if b"\\u0000" in value and _has_nul(_decode_any(value)):
+    if ESCAPED_NUL in value and _has_nul(_decode_any(value)):
         raise Refusal("nul_character", "a text holds a NUL character, which SQL cannot store")
     return message, extra
 
