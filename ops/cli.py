@@ -6,14 +6,12 @@ error and exit code 1, never a traceback; `--json` prints one JSON object as the
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
 if TYPE_CHECKING:
     from ops.settings import Settings
@@ -71,49 +69,39 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, default=str))
 
 
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """progress(stage, share done); silent with --json."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=done)
-
-        yield progress
-
-
 @cli.command()
 def demo(
-    for_seconds: Annotated[float | None, typer.Option("--for", help="End after this many seconds.")] = None,
-    rate: Annotated[float, typer.Option(help="Transactions a second.")] = 200.0,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated traffic.")] = 7,
+    for_seconds: Annotated[
+        float | None, typer.Option("--for", min=1, help="End after so many seconds of live traffic; else at Ctrl-C.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, max=5000, help="Transactions a second, on average.")] = 200.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated traffic.")] = 7,
     as_json: Json = False,
 ) -> None:
     """Start everything that is missing, train on simulated history, and watch live card traffic."""
-    from ops.demo import run_demo
+    from rich.console import Console
 
-    summary = run_demo(for_seconds=for_seconds, rate=rate, seed=seed, quiet=as_json)
+    from ops.demo.prepare import DemoConfig
+    from ops.demo.run import run_demo
+    from ops.demo.view import summary_table
+
+    summary = run_demo(load_settings(), DemoConfig(seconds=for_seconds, rate=rate, seed=seed), Console(stderr=True))
     if as_json:
         print_json(summary)
+    else:
+        Console().print(summary_table(summary))
 
 
 @cli.command()
 def up() -> None:
     """Start the embedded services (Kafka-compatible broker, Redis) and print their settings, until Ctrl-C."""
-    from ops.demo import run_embedded_services
+    from ops.embedded import embedded_services, wait_for_interrupt
 
-    run_embedded_services()
+    with embedded_services(kafka=None, redis=None, database=None) as services:
+        for line in services.exports():
+            print(line, flush=True)
+        print("Ctrl-C ends them; nothing is kept.", file=sys.stderr)
+        wait_for_interrupt()
 
 
 @cli.command()
@@ -142,6 +130,7 @@ def train(
     """Train a detector and register it."""
     from models.train_detector import TrainingConfig
     from ops.jobs.train import history_from_database, history_from_files, train_and_register, utc_now
+    from ops.progress import progress_bar
     from ops.worker import read_rates
     from storage.database import open_database
     from storage.registry import ModelRegistry
@@ -162,7 +151,7 @@ def train(
             config,
             ModelRegistry(sql, settings.models),
             sql,
-            promote=promote,
+            promote="promoted by `headgate train --promote`" if promote else None,
             clock=utc_now,
             progress=progress,
         )
@@ -200,6 +189,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Simulate card traffic with labelled frauds: a history into files or Kafka, or live into Kafka with --rate."""
+    from ops.progress import progress_bar
     from ops.simulate.command import run_simulation
     from ops.simulate.options import Options
 

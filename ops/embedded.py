@@ -7,7 +7,9 @@ Linux on x86-64 only, since there the wheels exist.
 """
 
 import importlib.util
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,19 @@ class EmbeddedServices:
     redis: str
     database: str
     folder: Path
+
+    def exports(self) -> list[str]:
+        """Lines for a shell in which `headgate` and clients of one's own shall use these services."""
+        addresses = {"KAFKA": self.kafka, "REDIS": self.redis, "DATABASE": self.database}
+        return [f"export HEADGATE_{name}={address}" for name, address in addresses.items()]
+
+
+def wait_for_interrupt() -> None:
+    """Returns at Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
 
 
 @contextmanager

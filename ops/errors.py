@@ -4,6 +4,7 @@ from alembic.util import CommandError
 
 from models.artifact import BadModel
 from models.train_detector import TrainingRefused
+from ops.demo.prepare import DemoRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.train import UnreadableHistory
 from ops.service import ServiceUnavailable
@@ -21,6 +22,7 @@ KNOWN_ERRORS = (
     CommandError,
     CorruptModel,
     DatabaseUnavailable,
+    DemoRefused,
     KafkaUnavailable,
     ReplayFailed,
     SchemaOutdated,

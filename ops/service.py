@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +46,7 @@ class ServerCommand:
     """How to run one server.
 
     `probe` speaks the server's own protocol and raises while it is not ready. `user` is set when the server
-    must not run as root.
+    must not run as root. `environment` is added to the owner's, and never shows on a command line.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ServerCommand:
     stop_seconds: float = 15.0
     start_seconds: float = 60.0
     user: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def log(self) -> Path:
@@ -102,13 +103,17 @@ class Service:
         if self.running:
             raise ServiceUnavailable(f"{self.name} is already running as process {self.pid}")
         supervisor = subprocess.Popen(
-            supervised(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            supervised(self.command),
+            env={**os.environ, **self.command.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self._supervisor = supervisor
         assert supervisor.stdout is not None
-        with supervisor.stdout as first_line:
-            self.pid = int(first_line.readline() or 0)
         try:
+            with supervisor.stdout as first_line:
+                self.pid = int(first_line.readline() or 0)
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -177,6 +182,11 @@ def start_service(command: ServerCommand) -> Service:
     service = Service(command)
     service.start()
     return service
+
+
+def this_program() -> list[str]:
+    """The beginning of a command line that runs `headgate` as a process of its own, with this very Python."""
+    return [sys.executable, "-m", "ops"]
 
 
 def supervised(command: ServerCommand) -> list[str]:

@@ -122,6 +122,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
 
+    def environment(self) -> dict[str, str]:
+        """The variables that make another process read these settings, secrets in clear."""
+        values = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                values[variable(name)] = str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return values
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
 
 def read_settings(env_file: Path | None = Path(".env")) -> Settings:
     """Settings from the environment and the .env file. Raises SettingsError."""
@@ -139,7 +153,7 @@ def _lines(error: ValidationError) -> list[str]:
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
         annotation = Settings.model_fields[name].annotation
         given = "" if annotation is SecretStr else f" (given: {problem['input']!r})"
-        lines.append(f"{PREFIX}{name.upper()}: {message}{given}")
+        lines.append(f"{variable(name)}: {message}{given}")
     return lines
 
 
@@ -151,5 +165,5 @@ def settings_table() -> list[tuple[str, str, str]]:
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
         shown = "" if default in (None, PydanticUndefined) else str(default)
-        rows.append((PREFIX + name.upper(), shown, setting.description or ""))
+        rows.append((variable(name), shown, setting.description or ""))
     return rows

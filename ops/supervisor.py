@@ -56,7 +56,10 @@ def main() -> int:
             group=options.user,
             extra_groups=[] if options.user else None,
         )
-    print(child.pid, flush=True)
+    try:
+        os.write(1, b"%d\n" % child.pid)
+    except BrokenPipeError:  # the owner was interrupted and no longer listens; standard input says the same
+        child.kill()
     arguments = (child, options.stop_signal, options.grace)
     threading.Thread(target=stop_when_the_owner_asks_or_dies, args=arguments, daemon=True).start()
     code = child.wait()

@@ -104,6 +104,18 @@ def create_topics(
     return created
 
 
+def delete_topics(settings: KafkaSettings, names: Iterable[str]) -> None:
+    """Deletes topics with all that is in them; one that is gone already is no error."""
+    admin = admin_client(settings)  # kept until the answers are in
+    futures = admin.delete_topics(list(names), request_timeout=REQUEST_SECONDS)
+    for name, future in futures.items():
+        try:
+            future.result(REQUEST_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise KafkaUnavailable(f"cannot delete topic {name}: {error.args[0].str()}") from None
+
+
 def topic_configurations(prefix: str, record_size_limit: int) -> dict[str, dict[str, str]]:
     """Every topic of the contract that this version reads or writes, with its configuration."""
     sized = {"max.message.bytes": str(record_size_limit + SIZE_MARGIN)}

@@ -6,7 +6,7 @@ teaches only the self-supervised head.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -94,12 +94,13 @@ def train_and_register(
     registry: ModelRegistry,
     database: Database,
     *,
-    promote: bool,
+    promote: str | None,
     clock: Callable[[], datetime],
     progress: Callable[[str, float], None],
 ) -> tuple[ModelRecord, TrainingResult]:
-    """Records the run in `training_runs`, whatever comes of it. Raises TrainingRefused."""
-    torch.set_num_threads(2)
+    """promote: why the model becomes the champion; None makes it a challenger, but for the first one. Records the run
+    in `training_runs`, whatever comes of it. Raises TrainingRefused."""
+    torch.set_num_threads(1)  # as fast as two at these sizes, and the other core stays free
     run_id = uuid4().hex
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     start_training_run(database, run_id, MODEL_NAME, clock(), settings)
@@ -120,14 +121,10 @@ def train_and_register(
         metrics=result.metrics,
         clock=clock,
         alias="champion" if promote or first else "challenger",
-        why="first model" if first else "promoted by `headgate train --promote`" if promote else None,
+        why=promote or ("first model" if first else None),
     )
     finish_training_run(database, run_id, clock(), "succeeded", metrics=result.metrics, model_version=record.version)
     return record, result
-
-
-def budgeted(config: TrainingConfig, alerts_per_day: float, events_per_day: float | None) -> TrainingConfig:
-    return replace(config, alerts_per_day=alerts_per_day, events_per_day=events_per_day)
 
 
 def utc_now() -> datetime:

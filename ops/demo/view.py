@@ -1,0 +1,123 @@
+"""How the demo looks: pure functions from what was read to a terminal picture, a line of a log, a summary."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ops.demo.readings import AlertFigures
+from streams.contract import Alert
+
+SEVERITY_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "dim"}
+MOST_REASONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One moment of the live phase. Times in seconds, latency from Kafka to the SQL commit; events: live ones that are
+    scored and stored."""
+
+    elapsed: float
+    seconds: float | None
+    events: int
+    events_per_second: float
+    latency_p50: float | None
+    latency_p99: float | None
+    lag: int
+    figures: AlertFigures
+    newest: Sequence[Alert]
+    model: str
+    exports: Sequence[str]
+
+
+def live_view(picture: Picture, rows: int) -> RenderableType:
+    """rows: lines of the terminal; as many alerts are shown as fit."""
+    room = max(3, (rows - 10 - len(picture.exports)) // MOST_REASONS)
+    return Group(_header(picture), _alerts(picture.newest[:room]), _footer(picture))
+
+
+def status_line(picture: Picture) -> str:
+    """The same for a log."""
+    figures = picture.figures
+    return (
+        f"{picture.elapsed:5.0f} s  {picture.events:>8,} events  {picture.events_per_second:>6,.0f}/s  "
+        f"p50 {_milliseconds(picture.latency_p50)}  p99 {_milliseconds(picture.latency_p99)}  lag {picture.lag:,}  "
+        f"{figures.alerts} alerts  precision {_percent(figures.precision)} of {figures.labelled} labelled"
+    )
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    table = Table(title="Headgate demo", show_header=False, title_justify="left")
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    for name, value in summary.items():
+        table.add_row(name.replace("_", " "), _shown(value))
+    return table
+
+
+def _header(picture: Picture) -> Panel:
+    table = Table.grid(padding=(0, 3), expand=True)
+    for _ in range(6):
+        table.add_column(justify="center")
+    table.add_row("events/s", "p50", "p99", "lag", "alerts", "precision")
+    figures = picture.figures
+    table.add_row(
+        Text(f"{picture.events_per_second:,.0f}", "bold green"),
+        Text(_milliseconds(picture.latency_p50), "bold"),
+        Text(_milliseconds(picture.latency_p99), "bold"),
+        Text(f"{picture.lag:,}", "bold"),
+        Text(str(figures.alerts), "bold yellow"),
+        Text(f"{_percent(figures.precision)} of {figures.labelled}", "bold"),
+    )
+    left = "" if picture.seconds is None else f" of {picture.seconds:.0f}"
+    title = f"Headgate  {picture.model}  {picture.elapsed:.0f}{left} s  {picture.events:,} events"
+    return Panel(
+        table, title=title, title_align="left", subtitle="latency: Kafka to SQL commit", subtitle_align="right"
+    )
+
+
+def _alerts(alerts: Sequence[Alert]) -> RenderableType:
+    if not alerts:
+        return Panel(Text("no alert yet", "dim"), title="latest alerts", title_align="left")
+    table = Table(expand=True, title="latest alerts", title_justify="left", title_style="", pad_edge=False)
+    for name in ("time", "account", "severity", "score", "amount"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("why", ratio=1)
+    for alert in alerts:
+        why = "\n".join(escape(reason.text) for reason in alert.reasons[:MOST_REASONS])
+        amount = f"{alert.timeline[-1].amount:,.2f}" if alert.timeline else ""
+        more = f" ({len(alert.event_ids)})" if len(alert.event_ids) > 1 else ""
+        table.add_row(
+            f"{alert.occurred_at:%H:%M:%S}",
+            escape(alert.account_id),
+            Text(alert.severity if alert.status == "open" else "closed", SEVERITY_STYLES[alert.severity]),
+            f"{alert.score:.3f}",
+            amount + more,
+            why,
+        )
+    return table
+
+
+def _footer(picture: Picture) -> RenderableType:
+    lines = "\n".join(escape(line) for line in picture.exports)
+    end = "Ctrl-C ends the demo." if picture.seconds is None else "It ends by itself; Ctrl-C ends it now."
+    return Text.from_markup(f"[dim]Your own clients, in another terminal:[/dim]\n{lines}\n[dim]{end}[/dim]")
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value if value is not None else "-")
