@@ -209,10 +209,15 @@ def build_flow(
     limits = DecodeLimits(settings.record_size_limit, int(settings.future_tolerance_seconds * 1000))
     rows = RowEncoder(database.dialect)
     transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
+    flow: Flow
+
+    def wait(failures: int, error: DatabaseUnavailable) -> None:
+        flow.on_database_away(failures, error)
+
     detection = DetectionProcessor(
         Scorer(load_detector(registry, champion), device=choose_device(settings.device)),
         f"{champion.name}:{champion.version}",
-        PartitionSource(database, rates),
+        PartitionSource(database, rates, wait),
         rows,
         DetectionRules(
             limits=limits,
@@ -227,16 +232,16 @@ def build_flow(
         database,
         rows,
         limits,
+        wait=wait,
         owned=owned_by(ownership, feedback),
         expiry=timedelta(days=settings.feedback_expiry_days),
     )
-    flow: Flow
 
     def pipeline(topic: str, processor: DetectionProcessor | FeedbackProcessor) -> Pipeline:
         return Pipeline(
             topic,
             processor,
-            Committer(database, lambda failures, error: flow.on_database_away(failures, error), utc_now),
+            Committer(database, wait, utc_now),
             max_batch_records=settings.max_batch_records,
             clock=time.time,
             metrics=metrics,

@@ -21,6 +21,7 @@ from storage.bulk import write_rows
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import ProgressRow, advance, read_progress, set_backend_pid
 from streams.batch import PartitionWork, PreparedBatch
+from streams.patience import Wait
 
 
 class Fate(Enum):
@@ -60,14 +61,13 @@ def judge(work: PartitionWork, row: ProgressRow | None) -> Fate:
 class Committer:
     """Writes prepared batches in order over one connection, which it renews when it breaks.
 
-    `wait` is called between two attempts while the database is away, with the number of failures so far and the
-    error; it sleeps, reports, or raises to give up.
+    `wait` is called between two attempts while the database is away.
     """
 
     def __init__(
         self,
         database: Database,
-        wait: Callable[[int, DatabaseUnavailable], None],
+        wait: Wait,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database

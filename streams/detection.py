@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
-from storage.progress import Advance
+from storage.progress import Advance, Claim
 from streams.alerts import AlertBook, AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
 from streams.decode import (
@@ -102,7 +102,10 @@ class DetectionProcessor:
         if sweeping:
             self._verdicts = self._source.judged_since(datetime.fromtimestamp(now, UTC) - VERDICT_OVERLAP)
         if parts:
-            events = Events.concatenate([self._events(part) for part in parts])
+            rates = self._rules.rates or {}
+            events = Events.concatenate(
+                [events_of(part.decoded, part.state.owner.claim.partition, rates) for part in parts]
+            )
             scored = self._scorer.score(events)
             flagged = self._flagged_events(events, scored, now)
             start = 0
@@ -113,6 +116,7 @@ class DetectionProcessor:
         if sweeping:
             self._swept_at = now
             works += self._close_elsewhere(parts, now)
+        self._metrics.resident(self._scorer.resident_accounts)
         self._metrics.resident(self._scorer.resident_accounts)
         if not works:
             return None
@@ -149,35 +153,23 @@ class DetectionProcessor:
             and known.owner.claim.topic_generation == claim.topic_generation
             and known.owner.claim.epoch + 1 == claim.epoch
             and known.position == claim.next_offset
+            and known.owner.prepared == known.owner.written
         ):
             known.owner = owner
             return known
-        self._scorer.drop_partition(claim.partition)
         with self._metrics.restoring(claim.topic, claim.partition):
-            for events in self._source.transactions(claim):
-                self._scorer.fold(events)
-            next_sequence, open_alerts = self._source.alerts(claim)
-        book = AlertBook(fold_within=self._rules.fold_within, next_sequence=next_sequence, open_alerts=open_alerts)
+            book = self._source.patiently(lambda: self._restored(claim))
         state = PartitionState(owner, claim.next_offset, 0, book)
         self._partitions[claim.partition] = state
         return state
 
-    def _events(self, part: Part) -> Events:
-        decoded, rates = part.decoded, self._rules.rates or {}
-        return Events(
-            partition=np.full(len(decoded), part.state.owner.claim.partition, np.int32),
-            offset=decoded.offset,
-            day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
-            event_id=decoded.event_id,
-            occurred_at=decoded.occurred_at,
-            account_id=decoded.account_id,
-            merchant_id=decoded.merchant_id,
-            amount=base_currency_amounts(decoded.amount_e4, decoded.currency, rates),
-            channel=decoded.channel,
-            country=decoded.country,
-            category=decoded.category,
-            memo=decoded.memo,
-        )
+    def _restored(self, claim: Claim) -> AlertBook:
+        """Folds what is stored of a partition; may be repeated."""
+        self._scorer.drop_partition(claim.partition)
+        for events in self._source.transactions(claim):
+            self._scorer.fold(events)
+        next_sequence, open_alerts = self._source.alerts(claim)
+        return AlertBook(fold_within=self._rules.fold_within, next_sequence=next_sequence, open_alerts=open_alerts)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -258,8 +250,8 @@ class DetectionProcessor:
         )
 
     def _close_elsewhere(self, parts: Sequence[Part], now: float) -> list[PartitionWork]:
-        """Closings of partitions without records in this batch, as works that move no offset. Their time goes
-        on with the slowest of the others, or with the clock when all are quiet."""
+        """Closings of partitions without records in this batch, as works that move no offset. Their alerts age with
+        the slowest of the others, or with the clock when all are quiet; what they catch up on later does not."""
         owned = self._owned()
         if owned is None:
             return []
@@ -272,8 +264,7 @@ class DetectionProcessor:
             if claim.partition in busy:
                 continue
             state = self._state(owner)
-            state.stream_time = max(state.stream_time, moment)
-            revisions = self._closings(state, state.stream_time)
+            revisions = self._closings(state, max(state.stream_time, moment))
             if revisions:
                 step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
                 finish = self._rows.alerts(claim, revisions)
@@ -297,6 +288,24 @@ class DetectionProcessor:
             closed = state.book.close_by_verdict(*self._verdicts)
         state.looked_back = True
         return closed + state.book.close_before(moment)
+
+
+def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:
+    """One partition's transactions as the detector takes them; rates: currency -> base currency."""
+    return Events(
+        partition=np.full(len(decoded), partition, np.int32),
+        offset=decoded.offset,
+        day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
+        event_id=decoded.event_id,
+        occurred_at=decoded.occurred_at,
+        account_id=decoded.account_id,
+        merchant_id=decoded.merchant_id,
+        amount=base_currency_amounts(decoded.amount_e4, decoded.currency, rates),
+        channel=decoded.channel,
+        country=decoded.country,
+        category=decoded.category,
+        memo=decoded.memo,
+    )
 
 
 def _outboxes(predictions: bool, alerts: bool, dead_letters: bool) -> Iterator[str]:

@@ -4,11 +4,12 @@ What it is about may come later, so a row starts as pending; each batch, and eve
 what can be joined. A verdict on an open alert is seen by the owner of that alert's partition (detection.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection
 
 from storage.alert_history import known_feedback
@@ -16,21 +17,22 @@ from storage.database import Database
 from storage.progress import Advance, Claim
 from storage.training_data import expire_feedback, has_pending_feedback, join_feedback
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
-from streams.decode import DecodeLimits, decode_feedback
+from streams.decode import DecodedFeedback, DecodeLimits, decode_feedback
+from streams.patience import Wait, patiently
 from streams.rows import RowEncoder
 
 
 @dataclass(slots=True)
 class FeedbackState:
-    """One partition's next offset and the ids that it stored under this claim."""
+    """One partition's next offset, and the ids (with their offsets) that SQL may not have yet."""
 
     owner: OwnedPartition
     position: int
-    seen: set[str] = field(default_factory=set)
+    in_flight: dict[str, int] = field(default_factory=dict)
 
 
 class FeedbackProcessor:
-    """The Processor of the `feedback` topic. join_interval in seconds."""
+    """The Processor of the `feedback` topic. `wait` is called while the database is away; join_interval in seconds."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class FeedbackProcessor:
         rows: RowEncoder,
         limits: DecodeLimits,
         *,
+        wait: Wait,
         owned: Callable[[], Sequence[OwnedPartition] | None],
         expiry: timedelta,
         join_interval: float = 2.0,
@@ -45,6 +48,7 @@ class FeedbackProcessor:
         self._database = database
         self._rows = rows
         self._limits = limits
+        self._wait = wait
         self._owned = owned
         self._expiry = expiry
         self._join_interval = join_interval
@@ -58,23 +62,24 @@ class FeedbackProcessor:
                 grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
         works = [self._work(owner, own, now) for owner, own in grouped.values()]
         records = sum(len(chunk.records) for _, own in grouped.values() for chunk in own)
+        if now - self._joined_at >= self._join_interval:
+            self._joined_at = now
+            works += self._joins_elsewhere(grouped.keys(), now)
         return PreparedBatch(works, records, now) if works else None
 
     def idle(self, now: float) -> PreparedBatch | None:
-        """A look at what is pending, as works that move no offset."""
-        if now - self._joined_at < self._join_interval:
-            return None
-        self._joined_at = now
+        return self.process([], now)
+
+    def _joins_elsewhere(self, busy: Set[int], now: float) -> list[PartitionWork]:
+        """A look at what is pending in partitions without records in this batch, as works that move no offset."""
         works = []
         for owner in self._owned() or ():
-            claim, state = owner.claim, self._state(owner)
-            with self._database.reading() as connection:
-                pending = has_pending_feedback(connection, claim.topic_generation, claim.partition)
-            if not pending:
-                continue
-            step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
-            works.append(PartitionWork(owner, step, [], self._join(claim, now)))
-        return PreparedBatch(works, 0, now) if works else None
+            claim = owner.claim
+            if claim.partition not in busy and self._pending(claim):
+                position = self._state(owner).position
+                step = Advance(claim.topic_generation, claim.partition, claim.epoch, position, position)
+                works.append(PartitionWork(owner, step, [], self._join(claim, now)))
+        return works
 
     def _state(self, owner: OwnedPartition) -> FeedbackState:
         state = self._partitions.get(owner.claim.partition)
@@ -87,7 +92,7 @@ class FeedbackProcessor:
         claim, state = owner.claim, self._state(owner)
         records = [record for chunk in chunks for record in chunk.records]
         decoded = decode_feedback(records, self._limits)
-        duplicate = self._duplicates(state, [message.feedback_id for message in decoded.messages])
+        duplicate = self._duplicates(state, decoded)
         base, state.position = state.position, records[-1].offset + 1
         repeated = int(duplicate.sum())
         step = Advance(
@@ -106,17 +111,32 @@ class FeedbackProcessor:
         outboxes = frozenset({"dead_letters"}) if decoded.dead else frozenset()
         return PartitionWork(owner, step, encoded, self._join(claim, now), outboxes)
 
-    def _duplicates(self, state: FeedbackState, ids: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Repeats within this claim are remembered; older ones are looked up in SQL."""
-        unseen = [feedback_id for feedback_id in ids if feedback_id not in state.seen]
-        if unseen:
-            with self._database.reading() as connection:
-                state.seen |= known_feedback(connection, unseen)
-        duplicate = np.zeros(len(ids), np.bool_)
-        for row, feedback_id in enumerate(ids):
-            duplicate[row] = feedback_id in state.seen
-            state.seen.add(feedback_id)
+    def _duplicates(self, state: FeedbackState, decoded: DecodedFeedback) -> npt.NDArray[np.bool_]:
+        """Of ids that SQL has, or will have once the batches before this one (and this one) are written."""
+        committed = state.owner.committed
+        state.in_flight = {name: offset for name, offset in state.in_flight.items() if offset >= committed}
+        known = self._known([message.feedback_id for message in decoded.messages])
+        duplicate = np.zeros(len(decoded), np.bool_)
+        for row, message in enumerate(decoded.messages):
+            if message.feedback_id in known or message.feedback_id in state.in_flight:
+                duplicate[row] = True
+            else:
+                state.in_flight[message.feedback_id] = int(decoded.offset[row])
         return duplicate
+
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        def read() -> set[str]:
+            with self._database.reading() as connection:
+                return known_feedback(connection, ids)
+
+        return patiently(read, self._wait)
+
+    def _pending(self, claim: Claim) -> bool:
+        def read() -> bool:
+            with self._database.reading() as connection:
+                return has_pending_feedback(connection, claim.topic_generation, claim.partition)
+
+        return patiently(read, self._wait)
 
     def _join(self, claim: Claim, now: float) -> "Join":
         moment = datetime.fromtimestamp(now, UTC)

@@ -4,8 +4,9 @@ The detector's state is the fold of the partition's stored transactions in offse
 open alerts are the alerts table's latest revisions. Nothing is emitted on the way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,14 +18,23 @@ from storage.progress import Claim
 from storage.training_data import TransactionColumns, stored_transactions
 from streams.alerts import AlertRevision
 from streams.decode import MILLISECONDS_A_DAY, base_currency_amounts
+from streams.patience import Wait, patiently
+
+Found = TypeVar("Found")
 
 
 class PartitionSource:
-    """Reads what the compute thread needs of SQL, over connections of its own."""
+    """Reads what the compute thread needs of SQL, over connections of its own; `wait` is called while the database
+    is away."""
 
-    def __init__(self, database: Database, rates: Mapping[str, float]) -> None:
+    def __init__(self, database: Database, rates: Mapping[str, float], wait: Wait) -> None:
         self._database = database
         self._rates = rates
+        self._wait = wait
+
+    def patiently(self, read: Callable[[], Found]) -> Found:
+        """For reads of `transactions` and `alerts`, whose caller has to begin again with them."""
+        return patiently(read, self._wait)
 
     def transactions(self, claim: Claim) -> Iterator[Events]:
         """The partition's stored transactions before the claim's next offset, in offset order."""
@@ -46,13 +56,21 @@ class PartitionSource:
 
     def judged(self, alert_ids: Sequence[str]) -> set[str]:
         """Those alerts that a label has been given to, or to one of their events."""
-        with self._database.reading() as connection:
-            return judged_alerts(connection, alert_ids)
+
+        def read() -> set[str]:
+            with self._database.reading() as connection:
+                return judged_alerts(connection, alert_ids)
+
+        return self.patiently(read)
 
     def judged_since(self, moment: datetime) -> tuple[set[str], set[str]]:
         """The alert ids and event ids that were given a label since a moment."""
-        with self._database.reading() as connection:
-            return judged_since(connection, moment)
+
+        def read() -> tuple[set[str], set[str]]:
+            with self._database.reading() as connection:
+                return judged_since(connection, moment)
+
+        return self.patiently(read)
 
 
 def stored_events(columns: TransactionColumns, rates: Mapping[str, float]) -> Events:
