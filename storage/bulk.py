@@ -8,6 +8,7 @@ many bytes, big-endian; PostgreSQL documentation, "COPY", section "Binary Format
 one record of a numpy struct dtype; the texts follow as ready pieces, joined in one go.
 """
 
+import functools
 import itertools
 import struct
 from collections import defaultdict
@@ -128,12 +129,17 @@ def _fixed_format(column_type: Any) -> tuple[str, int] | None:
 
 
 def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
-    fixed = [name for name in columns if _is_fixed(table, name, columns[name])]
-    varying = [name for name in columns if name not in fixed]
-    prefixes = _fixed_parts(table, columns, fixed, len(varying), rows)
-    pieces = [_pieces(table, name, columns[name], rows) for name in varying]
+    numbers = {name: values for name, values in columns.items() if _is_fixed(table, name, values)}
+    constants = {
+        name: NULL if value is None else _piece_encoder(table.c[name].type)(value)
+        for name, value in columns.items()
+        if name not in numbers and not isinstance(value, list)
+    }
+    varying = [name for name in columns if name not in numbers and name not in constants]
+    prefixes = _fixed_parts(table, numbers, constants, len(columns), rows)
+    pieces = [_pieces(table, name, columns[name]) for name in varying]
     payload = b"".join(itertools.chain.from_iterable(zip(prefixes, *pieces, strict=True)))
-    return EncodedRows(table, (*fixed, *varying), rows, payload)
+    return EncodedRows(table, (*numbers, *constants, *varying), rows, payload)
 
 
 def _is_fixed(table: Table, name: str, values: Any) -> bool:
@@ -142,35 +148,58 @@ def _is_fixed(table: Table, name: str, values: Any) -> bool:
 
 
 def _fixed_parts(
-    table: Table, columns: Mapping[str, Any], fixed: Sequence[str], varying: int, rows: int
+    table: Table, numbers: Mapping[str, Any], constants: Mapping[str, bytes], fields: int, rows: int
 ) -> list[bytes]:
-    """The beginning of each row: the field count and the fixed-width fields, each behind its length."""
+    """The beginning of each row: the field count, the fixed-width fields, each behind its length, and what is the same
+    in every row."""
     layout: list[tuple[str, str]] = [("fields", ">i2")]
-    for name in fixed:
+    for name in numbers:
         code, _ = _fixed_format(table.c[name].type) or ("", 0)
         layout += [(f"{name}_length", ">i4"), (name, code)]
+    layout += [(name, f"V{len(piece)}") for name, piece in constants.items()]
     records = np.empty(rows, np.dtype(layout))
-    records["fields"] = len(fixed) + varying
-    for name in fixed:
+    records["fields"] = fields
+    for name, values in numbers.items():
         column_type = table.c[name].type
         _, width = _fixed_format(column_type) or ("", 0)
         records[f"{name}_length"] = width
-        values = columns[name]
         if isinstance(column_type, Date):
             values = np.asarray(values) - EPOCH_2000_DAYS
         elif isinstance(column_type, UtcTimestamp):
             values = (np.asarray(values, np.int64) - EPOCH_2000_MILLISECONDS) * 1000
         records[name] = values
-    raw, width = records.tobytes(), records.dtype.itemsize
-    return [raw[start : start + width] for start in range(0, rows * width, width)]
+    for name, piece in constants.items():
+        records[name] = np.void(piece)
+    parts: list[bytes] = records.view(f"V{records.dtype.itemsize}").tolist()
+    return parts
 
 
 _pack_length = struct.Struct(">i").pack
+#: The lengths of most texts, packed once.
+_PACKED_LENGTHS = [_pack_length(length) for length in range(1024)]
 
 
 def _text_piece(value: str) -> bytes:
     encoded = value.encode()
     return _pack_length(len(encoded)) + encoded
+
+
+def _text_pieces(values: Sequence[str | None]) -> list[bytes]:
+    lengths, many = _PACKED_LENGTHS, len(_PACKED_LENGTHS)
+    return [
+        NULL
+        if value is None
+        else (lengths[len(encoded)] if len(encoded := value.encode()) < many else _pack_length(len(encoded))) + encoded
+        for value in values
+    ]
+
+
+class SharedTexts(list[str]):
+    """A column of texts that goes into several tables and is encoded for the first of them only."""
+
+    @functools.cached_property
+    def pieces(self) -> list[bytes]:
+        return _text_pieces(self)
 
 
 class _Pieces(dict[str | None, bytes]):
@@ -188,23 +217,23 @@ class _Pieces(dict[str | None, bytes]):
 _recurring = _Pieces({None: NULL})
 
 
-def _pieces(table: Table, name: str, values: Any, rows: int) -> Sequence[bytes]:
-    if values is None:
-        return [NULL] * rows
+def _pieces(table: Table, name: str, values: list[Any]) -> Sequence[bytes]:
     column_type = table.c[name].type
-    if isinstance(column_type, Text):
-        if isinstance(values, str):
-            return [_text_piece(values)] * rows
-        if name in LOW_CARDINALITY:
-            return [_recurring[value] for value in values]
-        return [NULL if value is None else _text_piece(value) for value in values]
-    piece = _piece_encoder(column_type)
-    if not isinstance(values, list):
-        return [piece(values)] * rows
-    return [NULL if value is None else piece(value) for value in values]
+    if isinstance(values, SharedTexts):
+        return values.pieces
+    if values.count(None) == len(values):
+        return [NULL] * len(values)
+    if not isinstance(column_type, Text):
+        piece = _piece_encoder(column_type)
+        return [NULL if value is None else piece(value) for value in values]
+    if name in LOW_CARDINALITY:
+        return list(map(_recurring.__getitem__, values))
+    return _text_pieces(values)
 
 
 def _piece_encoder(column_type: Any) -> Callable[[Any], bytes]:
+    if isinstance(column_type, Text):
+        return _text_piece
     if isinstance(column_type, JSON):
         return lambda value: _pack_length(len(value) + 1) + b"\x01" + value
     if isinstance(column_type, LargeBinary):

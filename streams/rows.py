@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from sqlalchemy import Connection
 
 from storage import tables
 from storage.alert_history import StoredTransaction, previous_timelines, stored_transactions_at, write_alerts
-from storage.bulk import EncodedRows, encode_rows
+from storage.bulk import EncodedRows, SharedTexts, encode_rows
 from storage.progress import Claim
 from streams import contract
 from streams.alerts import AlertRevision
@@ -74,7 +75,7 @@ class RowEncoder:
         count = len(fresh)
         take = _taker(fresh, len(decoded))
         key = self._key(claim, decoded.recorded_at[fresh], decoded.offset[fresh])
-        event_id, account_id = take(decoded.event_id), take(decoded.account_id)
+        event_id, account_id = SharedTexts(take(decoded.event_id)), SharedTexts(take(decoded.account_id))
         occurred_at = decoded.occurred_at[fresh]
         transactions = {
             **key,
@@ -250,7 +251,7 @@ def _kept(letter: DeadRecord, part: bytes | None) -> bytes | None:
     return part[:KEPT_BYTES] if part and letter.code == "too_large" else part
 
 
-def _taker(rows: npt.NDArray[np.intp], total: int) -> Callable[[Sequence[object]], Sequence[object]]:
+def _taker(rows: npt.NDArray[np.intp], total: int) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Picks the rows out of a list column; all of them at no cost."""
     if len(rows) == total:
         return lambda column: column

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
 from storage import tables
-from storage.bulk import encode_rows, write_rows
+from storage.bulk import SharedTexts, encode_rows, write_rows
 from storage.database import Database
 from tests.storage.rows import TODAY
 
@@ -133,6 +133,38 @@ def test_floats_and_booleans_come_back_exactly(
     found = written(database, tables.Prediction, columns, len(given_rows))
     assert [(row["score"], row["threshold"], row["flagged"], row["alert_id"]) for row in found] == given_rows
     assert all(row["model"] == "detector:1" and row["occurred_at"] == EPOCH for row in found)
+
+
+@pytest.mark.parametrize("constant", ["", "x" * 1_023, "\u00e4" * 512, "x" * 10_000])
+def test_texts_of_any_length_come_back_whether_one_for_all_rows_or_one_each(database: Database, constant: str) -> None:
+    lengths = (0, 1_023, 1_024, 1_025, 10_000)
+    columns = {
+        **log_key(len(lengths)),
+        "event_id": ["x" * length for length in lengths],
+        "entity_id": constant,
+        "occurred_at": 0,
+        "recorded_at": 0,
+    }
+    found = written(database, tables.Duplicate, columns, len(lengths))
+    assert [len(row["event_id"]) for row in found] == list(lengths)
+    assert {row["entity_id"] for row in found} == {constant}
+
+
+def test_texts_that_two_tables_share_come_back_from_both(database: Database) -> None:
+    shared = SharedTexts(["a", "\u00e4", ""])
+    first = written(database, tables.Duplicate, duplicates(3) | {"event_id": shared, "entity_id": shared}, 3)
+    second = written(database, tables.Duplicate, duplicates(3) | {"event_id": shared}, 3)
+    assert [row["event_id"] for row in first] == [row["entity_id"] for row in first] == list(shared)
+    assert [row["event_id"] for row in second] == list(shared)
+
+
+def test_rows_of_one_table_go_into_one_copy_whether_or_not_they_hold_any_value(database: Database) -> None:
+    """A partition without memos in this batch must not cost a statement of its own."""
+    with_value, without = (
+        encode_rows(database.dialect, tables.DeadLetter, {"record_key": keys, "payload": [b"p", None]}, 2)
+        for keys in ([b"k", None], [None, None])
+    )
+    assert with_value.columns == without.columns
 
 
 @per_example_rollback
