@@ -177,8 +177,11 @@ def probe_postgres(port: int) -> None:
 # Redis
 
 
-def start_redis(folder: Path, *, port: int | None = None, program: str | Path | None = None) -> Service:
-    """A Redis server without persistence. `program` is another redis-server than the system's."""
+def start_redis(
+    folder: Path, *, port: int | None = None, program: str | Path | None = None, persistent: bool = False
+) -> Service:
+    """A Redis server; what it confirmed outlives a crash where it is `persistent`, else it starts empty each time.
+    `program` is another redis-server than the system's."""
     program = program or needed_program("redis-server", "Redis", "apt-get install redis-server")
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -190,7 +193,9 @@ def start_redis(folder: Path, *, port: int | None = None, program: str | Path | 
         "--save",
         "",
         "--appendonly",
-        "no",
+        "yes" if persistent else "no",
+        "--appendfsync",
+        "always",
         "--dir",
         str(folder),
     ]

@@ -87,8 +87,12 @@ class WorkerProcess:
     def health(self) -> dict[str, Any]:
         found = READY_LINE.search(self.output())
         assert found is not None
-        with urllib.request.urlopen(f"{found[1]}/health", timeout=5) as answer:
-            return json.loads(answer.read())  # type: ignore[no-any-return]
+        try:
+            with urllib.request.urlopen(f"{found[1]}/health", timeout=5) as answer:
+                return json.loads(answer.read())  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:  # not ready; the details are there all the same
+            with error:
+                return json.loads(error.read())  # type: ignore[no-any-return]
 
     def metrics(self) -> dict[str, float]:
         """Sample with its labels, as in `/metrics` -> its value."""
@@ -102,7 +106,8 @@ class WorkerProcess:
         """The partitions of a topic that the worker says it owns; none while it is not ready."""
         if not self.ready():
             return set()
-        return {entry["partition"] for entry in self.health()["partitions"] if entry["topic"] == topic}
+        health = self.health()
+        return {entry["partition"] for entry in health["partitions"] if health["ready"] and entry["topic"] == topic}
 
     def signal(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)
