@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_BUCKETS
+from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, CYCLIC, FEATURES, MEMO_BUCKETS
 
 EMBEDDING_SIZES = (8, 4, 2, 4)
 MEMO_SIZE = 8
@@ -35,6 +35,8 @@ LARGEST_SURPRISE = 15.0
 AMOUNT_SHARE, OTHERS_SHARE = 0.3, 0.2
 #: No standardised feature is larger, in either direction: what training hardly ever saw must not run away.
 LARGEST_INPUT = 10.0
+#: Half of what the sine of an evenly spread hour has.
+LEAST_CYCLIC_SCALE = 0.35
 #: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
 NARROW_WAVE = 16
 
@@ -71,10 +73,14 @@ class Detector(nn.Module):
         self.register_buffer("scale_F", torch.ones(len(FEATURES)))
 
     def standardise_by(self, features_BF: Tensor) -> None:
-        """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale."""
+        """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale. A sample of some
+        minutes must not make the rest of the day look extreme, so the time of day keeps a scale of its own."""
         scale_F, mean_F = torch.std_mean(features_BF.double(), dim=0)
+        scale_F = torch.where(scale_F > 1e-3, scale_F, torch.ones_like(scale_F))
+        cyclic = [FEATURES.index(name) for name in CYCLIC]
+        scale_F[cyclic] = scale_F[cyclic].clamp(min=LEAST_CYCLIC_SCALE)
         self.mean_F.copy_(mean_F)
-        self.scale_F.copy_(torch.where(scale_F > 1e-3, scale_F, torch.ones_like(scale_F)))
+        self.scale_F.copy_(scale_F)
 
     def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""

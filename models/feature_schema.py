@@ -27,6 +27,8 @@ FEATURES = (
     "new_merchant", "new_country", "history",
     "below_limit", "below_limit_count", "account_amount_day",
 )  # fmt: skip
+#: Sines and cosines: they vary between -1 and 1 whatever a sample shows of them.
+CYCLIC = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 #: Hashed texts with an embedding each. Bucket 0 is "not given".
 CATEGORIES = ("merchant", "category", "channel", "country")
 CATEGORY_BUCKETS = (2048, 256, 64, 512)

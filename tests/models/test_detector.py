@@ -78,6 +78,16 @@ def test_a_feature_that_does_not_vary_keeps_its_scale(network: Detector) -> None
     torch.testing.assert_close(x[:, 5].std(), torch.tensor(1.0), rtol=0, atol=1e-3)
 
 
+def test_a_history_of_minutes_does_not_make_the_rest_of_the_day_look_extreme(network: Detector) -> None:
+    sample, hour = torch.randn(500, len(FEATURES)), FEATURES.index("hour_sin")
+    sample[:, hour] = torch.linspace(0.50, 0.52, 500)
+    fresh = Detector(network.config)
+    fresh.standardise_by(sample)
+    elsewhere = sample[:1].clone()
+    elsewhere[0, hour] = -1.0
+    assert fresh.inputs(elsewhere, random_categories(1), None)[0, hour].abs() < 5
+
+
 def test_no_memos_and_empty_memos_are_the_same(network: Detector) -> None:
     features, categories = torch.randn(4, len(FEATURES)), random_categories(4)
     empty = network.inputs(features, categories, torch.zeros(4, MEMO_PARTS, dtype=torch.int64))
