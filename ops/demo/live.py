@@ -23,7 +23,6 @@ SAMPLE_SECONDS = 1.0
 SAMPLES = 6
 #: Seconds between two lines where there is no terminal.
 LINE_SECONDS = 10.0
-MOST_ALERTS = 40
 
 
 class LiveFeed:
@@ -116,7 +115,7 @@ class Watch:
         if now - self._samples[-1][0] >= SAMPLE_SECONDS:
             self._samples.append((now, self._readings.sample()))
         (before_at, before), (after_at, after) = self._samples[0], self._samples[-1]
-        newest = self._readings.newest_alerts(MOST_ALERTS)
+        newest = self._readings.newest_alerts()
         if newest and self.first_alert_at is None:
             self.first_alert_at = now
         return Picture(

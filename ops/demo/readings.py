@@ -2,7 +2,7 @@
 
 import math
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +21,8 @@ SECONDS = 5.0
 #: An SQL query may take this share of the demo's time; a slower one is asked less often.
 QUERY_SHARE = 0.05
 LEAST_SQL_SECONDS = 2.0
+#: Of the Redis stream, to find the latest alerts in.
+NEWEST_ENTRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ def quantile(before: WorkerSample, after: WorkerSample, share: float) -> float |
     return low
 
 
+def latest_revisions(alerts: Iterable[Alert], since: datetime) -> list[Alert]:
+    """Those scored since a moment, each once, the latest event first."""
+    newest: dict[str, Alert] = {}
+    for alert in alerts:
+        known = newest.get(alert.alert_id)
+        if alert.scored_at >= since and (known is None or known.revision < alert.revision):
+            newest[alert.alert_id] = alert
+    return sorted(newest.values(), key=lambda alert: alert.occurred_at, reverse=True)
+
+
 class Readings:
     """What is shown, each part from its own source; a source that does not answer keeps its last value.
 
@@ -115,12 +127,14 @@ class Readings:
             self._sample = parse_sample(answer.read().decode(), self._topic)
         return self._sample
 
-    def newest_alerts(self, count: int) -> list[Alert]:
-        """The newest revisions in the Redis stream `alerts` that were made in this run, newest first."""
+    def newest_alerts(self) -> list[Alert]:
+        """This run's alerts among the newest entries of the Redis stream `alerts`, each at its newest revision, the
+        latest event first."""
         with suppress(redis.RedisError):
-            entries: Any = self._client.xrevrange(self._stream, count=count)
-            alerts = [msgspec.json.decode(fields[b"payload"], type=Alert) for _, fields in entries]
-            self._newest = [alert for alert in alerts if alert.scored_at >= self._since]
+            entries: Any = self._client.xrevrange(self._stream, count=NEWEST_ENTRIES)
+            self._newest = latest_revisions(
+                [msgspec.json.decode(fields[b"payload"], type=Alert) for _, fields in entries], self._since
+            )
         return self._newest
 
     def figures(self, *, now: bool = False) -> AlertFigures:

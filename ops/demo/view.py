@@ -15,6 +15,8 @@ from streams.contract import Alert
 
 SEVERITY_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "dim"}
 MOST_REASONS = 2
+#: Lines of the terminal that are not alerts or exports.
+OTHER_LINES = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Picture:
 
 def live_view(picture: Picture, rows: int) -> RenderableType:
     """rows: lines of the terminal; as many alerts are shown as fit."""
-    room = max(3, (rows - 10 - len(picture.exports)) // MOST_REASONS)
+    room = max(3, (rows - OTHER_LINES - len(picture.exports)) // MOST_REASONS)
     return Group(_header(picture), _alerts(picture.newest[:room]), _footer(picture))
 
 
@@ -118,6 +120,8 @@ def _percent(share: float | None) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value if value is not None else "-")

@@ -1,11 +1,13 @@
 """What the demo makes of metrics."""
 
 import math
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import generate_latest
 
-from ops.demo.readings import AlertFigures, WorkerSample, parse_sample, quantile
+from ops.demo.readings import AlertFigures, WorkerSample, latest_revisions, parse_sample, quantile
+from streams.contract import Alert
 from streams.health import FlowMetrics
 
 
@@ -46,3 +48,17 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
 def test_without_labels_there_is_no_precision() -> None:
     assert AlertFigures(alerts=3).precision is None
     assert AlertFigures(alerts=3, labelled=2, frauds=1).precision == 0.5
+
+
+def test_an_alert_is_listed_once_at_its_newest_revision_and_only_this_runs() -> None:
+    start = datetime(2026, 11, 26, tzinfo=UTC)
+
+    def revision(alert_id: str, number: int, seconds: int) -> Alert:
+        moment = start + timedelta(seconds=seconds)
+        return Alert(
+            alert_id, number, "open", [], "a", moment, moment, 0.9, "probability", 0.5, "low", "fraud:1", [], []
+        )  # fmt: skip
+
+    entries = [revision("b", 1, 5), revision("a", 2, 4), revision("a", 1, 2), revision("before", 1, -1)]
+    listed = latest_revisions(entries, start)
+    assert [(alert.alert_id, alert.revision) for alert in listed] == [("b", 1), ("a", 2)]

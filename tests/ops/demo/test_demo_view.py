@@ -66,8 +66,13 @@ def test_before_the_first_alert_the_view_says_so() -> None:
 
 
 def test_no_more_alerts_are_shown_than_the_terminal_has_room_for() -> None:
-    text = shown(live_view(replace(PICTURE, newest=[ALERT] * 40), rows=24))
-    assert 3 <= text.count("critical") <= 8
+    two_reasons = Alert(
+        **{name: getattr(ALERT, name) for name in Alert.__struct_fields__} | {"reasons": 2 * ALERT.reasons}
+    )
+    for rows in (24, 45):
+        text = shown(live_view(replace(PICTURE, newest=[two_reasons] * 40), rows))
+        assert text.count("critical") >= 3
+        assert len(text.splitlines()) <= rows
 
 
 def test_a_line_of_a_log_holds_the_same_figures() -> None:
@@ -77,6 +82,10 @@ def test_a_line_of_a_log_holds_the_same_figures() -> None:
 
 
 def test_the_summary_names_every_figure() -> None:
-    text = shown(summary_table({"events": 24000, "precision": None, "latency_p50_seconds": 0.0123, "model": "fraud:1"}))
-    for part in ("24,000", "precision", "-", "0.012", "fraud:1"):
+    text = shown(
+        summary_table(
+            {"events": 24000, "all_scored": True, "precision": None, "latency_p50_seconds": 0.0123, "model": "fraud:1"}
+        )
+    )
+    for part in ("24,000", "yes", "precision", "-", "0.012", "fraud:1"):
         assert part in text
