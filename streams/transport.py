@@ -5,10 +5,11 @@ agents and supervision and removes that cost (docs/architecture.md has the figur
 of aiokafka records, its offset the last record's.
 
 No chunk may vanish between the fetcher and the agent. Where delivery breaks off (flow suspended, generation
-changed), a rebalance is under way, and its end seeks every partition to SQL's offset again; chunks of an older
-generation are refused by streams/ownership.py.
+changed), a rebalance is under way; its end waits for every fetch and then seeks each partition to SQL's offset again;
+chunks of an older generation are refused by streams/ownership.py.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from streams.app import FlowApp
 
 NO_PARTITIONS_PAUSE = 0.1
+#: How long a fetch waits for the first record. A claim waits as long, for the fetch that is under way.
+FETCH_SECONDS = 0.25
 #: While some partitions' pipelines are full, the others are polled this long: the wait ends with new records only, not
 #: with new room, and a pipeline that has worked off its buffer must not stand idle meanwhile.
 POLL_BESIDE_FULL = 0.01
@@ -33,6 +36,25 @@ class LogTruncated(Exception):
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka's consumer with our reading rules: committed records only, no silent reset, short waits."""
+
+    #: True while a claim settles where to read: no fetch begins.
+    held = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fetching = asyncio.Lock()
+
+    async def fetches_ended(self) -> None:
+        """Waits for the fetch that is under way, also one that nobody waits for any more."""
+        async with self._fetching:
+            """It has ended."""
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._fetching:
+            if self.held:
+                await asyncio.sleep(NO_PARTITIONS_PAUSE)
+                return {}
+            return await super()._fetch_records(*args, **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         app = cast("FlowApp", self.app)
@@ -79,7 +101,7 @@ class Consumer(driver.Consumer):
             return
         try:
             records = await self._getmany(
-                active_partitions=ready, timeout=timeout if len(ready) == len(active) else POLL_BESIDE_FULL
+                active_partitions=ready, timeout=FETCH_SECONDS if len(ready) == len(active) else POLL_BESIDE_FULL
             )
         except NoOffsetForPartitionError:
             return  # looked up before the first seek; the seek has settled it
@@ -95,7 +117,19 @@ class Consumer(driver.Consumer):
                 yield tp, _message(tp, chunk, generation)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets."""
+        """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets.
+
+        A fetch from before the rebalance must not outlast the seek: its result is dropped, while aiokafka's position
+        has passed the records in it."""
+        thread = cast(ConsumerThread, self._thread)
+        thread.held = True
+        try:
+            await thread.call_thread(thread.fetches_ended)
+            return await self._claim_and_seek()
+        finally:
+            thread.held = False
+
+    async def _claim_and_seek(self) -> Mapping[TP, int]:
         app = cast("FlowApp", self.app)
         assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
         generation = app.consumer_generation_id
