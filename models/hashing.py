@@ -67,7 +67,9 @@ class MemoMemory(dict[str | None, tuple[int, ...]]):
 
     def of(self, memos: Collection[str | None]) -> npt.NDArray[np.int64] | None:
         """int64[n, most], or None where no event has a memo."""
-        if not any(memos):
+        given = [(row, memo) for row, memo in enumerate(memos) if memo]
+        if not given:
             return None
-        flat = [number for memo in map(self.__getitem__, memos) for number in memo]
-        return np.array(flat, np.int64).reshape(len(memos), self._most)
+        numbers = np.zeros((len(memos), self._most), np.int64)
+        numbers[[row for row, _ in given]] = [self[memo] for _, memo in given]
+        return numbers

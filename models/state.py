@@ -6,6 +6,7 @@ hold an entity's newest entries, entry k at k % size. Nothing here knows what th
 
 from collections.abc import Sequence
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,9 @@ class Slots:
         unseen: list[int] = []
         for rows in _rows_of_partitions(partition):
             known = self._by_partition.setdefault(int(partition[rows[0]]), {})
-            part = ids if len(rows) == len(ids) else [ids[row] for row in rows.tolist()]
+            first, stop = int(rows[0]), int(rows[-1]) + 1
+            together = stop - first == len(rows)  # as in a live batch, which is made of chunks
+            part = ids[first:stop] if together else [ids[row] for row in rows.tolist()]
             found = np.fromiter(map(known.get, part, repeat(-1)), np.int64, len(part))
             for place in np.flatnonzero(found < 0).tolist():
                 if part[place] not in known:
@@ -84,7 +87,7 @@ class Arena:
         self._layout = layout
         self.capacity = capacity
         self.arrays = {
-            name: np.full((capacity, *shape), empty, dtype) for name, (shape, dtype, empty) in layout.items()
+            name: _empty_slots((capacity, *shape), dtype, empty) for name, (shape, dtype, empty) in layout.items()
         }
 
     def grow_to(self, slots: int) -> None:
@@ -92,7 +95,7 @@ class Arena:
             return
         capacity = max(slots, 2 * self.capacity)
         for name, (shape, dtype, empty) in self._layout.items():
-            larger = np.full((capacity, *shape), empty, dtype)
+            larger = _empty_slots((capacity, *shape), dtype, empty)
             larger[: self.capacity] = self.arrays[name]
             self.arrays[name] = larger
         self.capacity = capacity
@@ -104,6 +107,11 @@ class Arena:
     @property
     def bytes_per_slot(self) -> int:
         return sum(array.nbytes // self.capacity for array in self.arrays.values())
+
+
+def _empty_slots(shape: tuple[int, ...], dtype: str, empty: float) -> npt.NDArray[Any]:
+    """Zeros cost no memory and no time until they are written to, which matters where an arena has just grown."""
+    return np.full(shape, empty, dtype) if empty else np.zeros(shape, dtype)
 
 
 def account_arena(capacity: int, *, features: int, categories: int, sums: int) -> Arena:
