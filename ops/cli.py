@@ -7,7 +7,7 @@ error and exit code 1, never a traceback; `--json` prints one JSON object as the
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -129,7 +129,9 @@ def train(
 ) -> None:
     """Train a detector and register it."""
     from models.train_detector import TrainingConfig
-    from ops.jobs.train import history_from_database, history_from_files, train_and_register, utc_now
+    from ops.clock import utc_now
+    from ops.jobs.history import history_from_database, history_from_files
+    from ops.jobs.train import train_and_register
     from ops.progress import progress_bar
     from ops.worker import read_rates
     from storage.database import open_database
@@ -138,10 +140,11 @@ def train(
     settings = load_settings()
     sql = open_database(settings.database.get_secret_value())
     horizon = timedelta(days=label_horizon_days)
+    rates = read_rates(settings.rates)
     if transactions is not None:
-        history = history_from_files(transactions, labels, label_horizon=horizon)
+        history = history_from_files(transactions, labels, rates, label_horizon=horizon)
     else:
-        history = history_from_database(sql, read_rates(settings.rates), now=utc_now(), label_horizon=horizon)
+        history = history_from_database(sql, rates, now=utc_now(), label_horizon=horizon)
     config = TrainingConfig(
         hidden=hidden, epochs=epochs, seed=seed, alerts_per_day=alerts_per_day, events_per_day=events_per_day
     )
@@ -292,8 +295,10 @@ def models_show(version: str, as_json: Json = False) -> None:
 @models.command("promote")
 def models_promote(version: str, why: Annotated[str, typer.Option(help="Kept with the model.")] = "by hand") -> None:
     """Make a version the champion; running workers take it when they start."""
+    from ops.clock import utc_now
+
     name, number = _name_and_version(version)
-    record = _registry().promote(name, number, why, _now)
+    record = _registry().promote(name, number, why, utc_now)
     print(f"{record.name}:{record.version} is the champion")
 
 
@@ -325,6 +330,7 @@ def dead_letters_replay(
     limit: Annotated[int, typer.Option(help="At most this many.")] = 1000,
 ) -> None:
     """Send dead letters to their topics again."""
+    from ops.clock import utc_now
     from ops.jobs.dead_letters import replay_dead_letters
     from storage.database import open_database
     from streams.kafka import KafkaSettings, producer
@@ -335,7 +341,7 @@ def dead_letters_replay(
         producer(KafkaSettings(settings.kafka)),
         code=code,
         limit=limit,
-        clock=_now,
+        clock=utc_now,
     )
     print(f"{sent} sent again" + (f", {len(partial)} kept only in part and left alone" if partial else ""))
 
@@ -403,7 +409,3 @@ def _name_and_version(text: str) -> tuple[str, int]:
     if not version.isdigit():
         fail(f"{text!r} is no model version; write it like fraud:3")
     return name, int(version)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

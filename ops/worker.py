@@ -12,8 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -24,15 +23,16 @@ import uvloop
 
 from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
+from ops.clock import utc_now
 from ops.health_server import HealthServer
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable, open_database
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from streams.app import AppSettings, build_app
+from streams.app import AppSettings, FlowApp, build_app
 from streams.commit import Committer
 from streams.decode import DecodeLimits
-from streams.detection import DetectionProcessor, DetectionRules
+from streams.detection import MODEL_NAME, DetectionProcessor, DetectionRules
 from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
@@ -53,8 +53,8 @@ from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSin
 
 log = structlog.get_logger(__name__)
 
-MODEL_NAME = "fraud"
 LONGEST_WAIT = 10.0
+STOP_SECONDS = 20.0
 
 
 class WorkerFailed(Exception):
@@ -172,21 +172,36 @@ async def _serve(
     with health:
         flow.start()
         log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=health.url)
-        await app.start()
-        crashed = asyncio.ensure_future(_crash(app))
-        ended = asyncio.ensure_future(stop.wait())
-        failed = asyncio.ensure_future(flow.failed.wait())
-        await asyncio.wait({crashed, ended, failed}, return_when=asyncio.FIRST_COMPLETED)
-        log.info("worker stops", worker=worker)
-        for task in (crashed, ended, failed):
-            task.cancel()
-        await flow.release()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait_for(app.stop(), timeout=20)
-        await loop.run_in_executor(None, flow.stop)
+        try:
+            await app.start()
+            await _until_stopped(app, flow, stop)
+        finally:
+            log.info("worker stops", worker=worker)
+            await _stop(app, flow)
     problem = flow.failure or app.crash_reason
     if problem is not None:
         raise WorkerFailed(f"{type(problem).__name__}: {problem}") from problem
+
+
+async def _until_stopped(app: FlowApp, flow: Flow, stop: asyncio.Event) -> None:
+    """Returns on a signal, on a failure in the flow, or when Faust has given up."""
+    crashed = asyncio.ensure_future(_crash(app))
+    ended = asyncio.ensure_future(stop.wait())
+    failed = asyncio.ensure_future(flow.failed.wait())
+    await asyncio.wait({crashed, ended, failed}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (crashed, ended, failed):
+        task.cancel()
+
+
+async def _stop(app: FlowApp, flow: Flow) -> None:
+    """Finishes what is at hand. A claim that waits for the database keeps neither Faust nor the process alive."""
+    await flow.release()
+    flow.stop_waiting()
+    try:
+        await asyncio.wait_for(app.stop(), STOP_SECONDS)
+    except (TimeoutError, asyncio.CancelledError):
+        log.warning("the Kafka consumer did not stop in time", seconds=STOP_SECONDS)
+    await asyncio.get_running_loop().run_in_executor(None, flow.stop)
 
 
 async def _crash(app: object) -> None:
@@ -279,10 +294,6 @@ def build_relays(settings: Settings, kafka: KafkaSettings, database: Database, m
         Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
         Relay(RedisSink(views), [ALERTS], database, metrics, clock=utc_now),
     ]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def read_rates(path: Path | None) -> dict[str, float]:

@@ -28,7 +28,8 @@ from streams.health import FlowMetrics
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows
 
-MODEL_KIND = "detector"
+#: Under which name detectors are registered, and what kind of model decides.
+MODEL_NAME, MODEL_KIND = "fraud", "detector"
 #: Each look for verdicts goes back this far: a label counts from its commit, which follows its joined_at.
 VERDICT_OVERLAP = timedelta(seconds=60)
 

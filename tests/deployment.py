@@ -25,10 +25,11 @@ from kafka import KafkaConsumer, TopicPartition
 from sqlalchemy import Row, text
 
 from models.feature_schema import FEATURE_SCHEMA
-from ops.worker import MODEL_NAME, utc_now
+from ops.clock import utc_now
 from storage.database import Database, open_database, upgrade
 from storage.progress import ProgressRow, all_progress, audit
 from storage.registry import ModelRegistry
+from streams.detection import MODEL_NAME
 from streams.kafka import KafkaSettings, create_topics, topic_configurations
 
 CHECKOUT = Path(__file__).parent.parent

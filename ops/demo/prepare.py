@@ -21,8 +21,10 @@ from pydantic import SecretStr
 from models.events import Events
 from models.labels import training_labels
 from models.train_detector import TrainingConfig
+from ops.clock import utc_now
 from ops.embedded import EmbeddedServices
-from ops.jobs.train import MODEL_NAME, LabelledHistory, train_and_register, utc_now
+from ops.jobs.history import LabelledHistory
+from ops.jobs.train import train_and_register
 from ops.service import LOOPBACK, ServerCommand, Service, ServiceUnavailable, free_port, start_service, this_program
 from ops.settings import Settings
 from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
@@ -31,6 +33,7 @@ from ops.simulate.live import LIVE_LABEL_DELAY, time_scale
 from ops.simulate.population import build_population
 from storage.database import Database, open_database, upgrade
 from storage.registry import ModelRecord, ModelRegistry
+from streams.detection import MODEL_NAME
 from streams.kafka import KafkaSettings, check_broker, create_topics, delete_topics, topic_configurations
 
 PARTITIONS = 4

@@ -17,7 +17,7 @@ import pytest
 
 from ops import cli
 from ops.errors import KNOWN_ERRORS
-from ops.jobs.train import history_from_files
+from ops.jobs.history import history_from_files
 from ops.service import free_port
 from ops.simulate.cards import BadSimulation, SimulationConfig, simulate
 from ops.simulate.command import in_order_of_time, send_live
@@ -63,7 +63,9 @@ def test_files_for_training_from_one_command(tmp_path: Path) -> None:
 
     assert (found["events"], found["frauds"], found["labels"]) == (4_000, 200, 200)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cards.parquet", "labels.csv"]
-    history = history_from_files(tmp_path / "cards.parquet", tmp_path / "labels.csv", label_horizon=timedelta(days=7))
+    history = history_from_files(
+        tmp_path / "cards.parquet", tmp_path / "labels.csv", {}, label_horizon=timedelta(days=7)
+    )
     expected = simulate(SimulationConfig(accounts=200, merchants=60, events=4_000, fraud_share=0.05))
     assert history.events.event_id == expected.event_ids()
     assert history.events.amount.tolist() == expected.amount.tolist()

@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from ops.jobs.train import UnreadableHistory, history_from_files
+from ops.jobs.history import UnreadableHistory, history_from_files
 from ops.simulate import output
 from ops.simulate.cards import BadSimulation, SimulationConfig, simulate
 from ops.simulate.labels import LabelDelay, labels_of
@@ -74,7 +74,7 @@ def test_training_reads_what_was_simulated(tmp_path: Path, suffix: str) -> None:
     write_labels(tmp_path / f"labels{suffix}", LABELS)
 
     history = history_from_files(
-        tmp_path / f"cards{suffix}", tmp_path / f"labels{suffix}", label_horizon=timedelta(days=7)
+        tmp_path / f"cards{suffix}", tmp_path / f"labels{suffix}", {}, label_horizon=timedelta(days=7)
     )
 
     columns = HISTORY.columns()
@@ -155,7 +155,7 @@ def test_ids_that_look_like_numbers_or_nothing_stay_texts_for_training(tmp_path:
     rows = ["007,2026-01-01T00:00:00Z,0012,NA,1.5,nan", "008,2026-01-02T00:00:00Z,0013,null,2,"]
     path.write_text("\n".join(["event_id,occurred_at,account_id,merchant_id,amount,memo", *rows]))
 
-    events = history_from_files(path, None, label_horizon=timedelta(days=7)).events
+    events = history_from_files(path, None, {}, label_horizon=timedelta(days=7)).events
 
     assert (events.event_id, events.account_id, events.merchant_id) == (
         ["007", "008"],
@@ -170,4 +170,4 @@ def test_a_row_without_an_account_is_refused_for_training(tmp_path: Path) -> Non
     path.write_text("event_id,occurred_at,account_id,merchant_id,amount\ne1,2026-01-01T00:00:00Z,,m,\n")
 
     with pytest.raises(UnreadableHistory, match=r"cards.csv has rows without account_id, amount"):
-        history_from_files(path, None, label_horizon=timedelta(days=7))
+        history_from_files(path, None, {}, label_horizon=timedelta(days=7))

@@ -1,0 +1,147 @@
+"""Histories for training: stored transactions with their newest labels from SQL, or files in the contract's columns.
+
+An event older than the label horizon without a label counts as legitimate; a younger one teaches only the
+self-supervised head (models/labels.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from models.events import MILLISECONDS_A_DAY, Events
+from models.labels import training_labels
+from storage.database import Database
+from storage.training_data import labelled_transactions
+from streams.recovery import stored_events
+
+REQUIRED_COLUMNS = ("event_id", "occurred_at", "account_id", "merchant_id", "amount")
+LABEL_CODES = {"fraud": 1, "legitimate": 0}
+OPTIONAL_COLUMNS = ("channel", "country", "category", "memo")
+#: As in Parquet: ids and texts are texts, whatever they look like, and an empty one is missing.
+CSV_CONVERSION = pa.csv.ConvertOptions(
+    column_types={
+        name: pa.string() for name in ("event_id", "account_id", "merchant_id", "label", "currency", *OPTIONAL_COLUMNS)
+    },
+    null_values=[""],
+    strings_can_be_null=True,
+)
+
+
+class UnreadableHistory(Exception):
+    """The file of transactions or labels cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledHistory:
+    """Events in the order of their time, with a label each: 1 fraud, 0 legitimate, -1 unknown."""
+
+    events: Events
+    labels: npt.NDArray[np.int8]
+
+
+def history_from_database(
+    database: Database, rates: Mapping[str, float], *, now: datetime, label_horizon: timedelta
+) -> LabelledHistory:
+    parts: list[Events] = []
+    known: list[npt.NDArray[np.int8]] = []
+    with database.reading() as connection:
+        for columns in labelled_transactions(connection, since=None, until=now):
+            parts.append(stored_events(columns.transactions, rates))
+            known.append(columns.label)
+    events = Events.concatenate(parts)
+    labels = np.concatenate(known) if known else np.zeros(0, np.int8)
+    return LabelledHistory(
+        events, training_labels(events.occurred_at, labels, now=_milliseconds(now), horizon=label_horizon)
+    )
+
+
+def history_from_files(
+    transactions: Path, labels: Path | None, rates: Mapping[str, float], *, label_horizon: timedelta
+) -> LabelledHistory:
+    """CSV or Parquet in the contract's columns. The labels file (event_id, label) may hold frauds only. The last event
+    is taken as now; without labels nothing is known. Raises UnreadableHistory."""
+    table = _read_table(transactions, REQUIRED_COLUMNS)
+    incomplete = [name for name in REQUIRED_COLUMNS if table[name].null_count]
+    if incomplete:
+        raise UnreadableHistory(f"{transactions} has rows without {', '.join(incomplete)}")
+    table = _cast(table, transactions, "occurred_at", pa.timestamp("ms", "UTC"))
+    table = _cast(table, transactions, "amount", pa.float64())
+    order = np.argsort(_times(table), kind="stable")
+    table = table.take(pa.array(order))
+    events = _events(table, rates)
+    if not (np.isfinite(events.amount) & (events.amount >= 0)).all():
+        raise UnreadableHistory(f"{transactions} has amounts that are negative or no numbers")
+    known = np.full(len(events), -1, np.int8)
+    if labels is not None:
+        names = _read_table(labels, ("event_id", "label"))
+        by_id = dict(zip(names["event_id"].to_pylist(), names["label"].to_pylist(), strict=True))
+        strange = sorted({str(label) for label in by_id.values()} - LABEL_CODES.keys())
+        if strange:
+            raise UnreadableHistory(f"{labels} has labels other than fraud and legitimate: {', '.join(strange[:5])}")
+        codes = {event_id: LABEL_CODES[label] for event_id, label in by_id.items()}
+        known = np.fromiter((codes.get(event_id, -1) for event_id in events.event_id), np.int8, len(events))
+        now = int(events.occurred_at[-1]) + 1 if len(events) else 0
+        known = training_labels(events.occurred_at, known, now=now, horizon=label_horizon)
+    return LabelledHistory(events, known)
+
+
+def _read_table(path: Path, required: tuple[str, ...]) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            table = pa.parquet.read_table(path)
+        else:
+            table = pa.csv.read_csv(path, convert_options=CSV_CONVERSION)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UnreadableHistory(f"cannot read {path}: {error}") from error
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        raise UnreadableHistory(f"{path} lacks the columns {', '.join(missing)}")
+    return table
+
+
+def _cast(table: pa.Table, path: Path, name: str, kind: pa.DataType) -> pa.Table:
+    """The table with a column of another type, an unusable value refused. Times without a zone are in UTC."""
+    try:
+        column = table[name].cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UnreadableHistory(f"{path} has a column {name} that cannot be read: {error}") from error
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+def _times(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Epoch milliseconds."""
+    return np.asarray(table["occurred_at"].cast(pa.int64()).to_numpy(), np.int64)
+
+
+def _events(table: pa.Table, rates: Mapping[str, float]) -> Events:
+    """A currency without a rate counts one to one, as when live."""
+    count = table.num_rows
+    amount = np.asarray(table["amount"].to_numpy(), np.float64)
+    if rates and "currency" in table.column_names:
+        amount = amount * np.array([rates.get(currency, 1.0) for currency in table["currency"].to_pylist()])
+    optional = {
+        name: table[name].to_pylist() if name in table.column_names else [None] * count for name in OPTIONAL_COLUMNS
+    }
+    occurred_at = _times(table)
+    return Events(
+        partition=np.zeros(count, np.int32),
+        offset=np.arange(count, dtype=np.int64),
+        day=(occurred_at // MILLISECONDS_A_DAY).astype(np.int32),
+        event_id=table["event_id"].to_pylist(),
+        occurred_at=occurred_at,
+        account_id=table["account_id"].to_pylist(),
+        merchant_id=table["merchant_id"].to_pylist(),
+        amount=amount,
+        **optional,
+    )
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
