@@ -53,7 +53,7 @@ def diagnose(settings: Settings) -> list[Check]:
         check_kafka,
         check_database,
         check_redis,
-        check_folders,
+        check_models_folder,
     ]
     return [check for group in groups for check in group(settings)]
 
@@ -270,24 +270,21 @@ def check_redis_write(settings: Settings, client: redis.Redis) -> Check:
 # Folders
 
 
-def check_folders(settings: Settings) -> Iterator[Check]:
-    for name, location in (("models", settings.models), ("state", settings.state)):
-        yield check_folder(name, location)
-
-
-def check_folder(name: str, location: str) -> Check:
+def check_models_folder(settings: Settings) -> Iterator[Check]:
     """Writes a file there and removes it again; for a local folder that does not exist its parent is looked at."""
-    variable = f"HEADGATE_{name.upper()}"
+    location = settings.models
     try:
         files, root = fsspec.core.url_to_fs(location)
         if "file" in files.protocol and not files.exists(root):
             parent = next(parent for parent in Path(root).parents if parent.exists())
             if not os.access(parent, os.W_OK):
                 raise PermissionError(f"may not write in {parent}")
-            return Check(name, "ok", f"{location} will be created")
+            yield Check("models", "ok", f"{location} will be created")
+            return
         probe = f"{root.rstrip('/')}/.headgate-doctor-{uuid.uuid4().hex[:8]}"
         files.pipe_file(probe, b"")
         files.rm_file(probe)
+        yield Check("models", "ok", f"may write {location}")
     except Exception as error:  # every kind of object store has errors of its own
-        return Check(name, "fail", f"cannot write {location}: {error}", f"Allow it, or set {variable} elsewhere.")
-    return Check(name, "ok", f"may write {location}")
+        remedy = "Allow it, or set HEADGATE_MODELS elsewhere."
+        yield Check("models", "fail", f"cannot write {location}: {error}", remedy)

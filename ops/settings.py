@@ -61,7 +61,6 @@ class Settings(BaseSettings):
         SecretStr("redis://localhost:6379/0"), description="Redis: redis://user:password@host:port/number."
     )
     models: str = Field("models-registered", description="Model artifacts: folder, or object store URL (fsspec).")
-    state: str = Field("state", description="Snapshots of the entities' state: folder, or object store URL (fsspec).")
 
     # Kafka
     topic_prefix: str = Field(
@@ -87,7 +86,6 @@ class Settings(BaseSettings):
     )
 
     # Decisions
-    base_currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="Currency in which amounts are compared.")
     rates: Path | None = Field(
         None, description="JSON file of currency to its value in the base currency. Default: all are worth one."
     )

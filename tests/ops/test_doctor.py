@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from ops.doctor import Check, check_database, check_folder, check_kafka, check_python, diagnose
+from ops.doctor import Check, check_database, check_kafka, check_models_folder, check_python, diagnose
 from ops.embedded import start_tansu
 from ops.service import free_port
 from ops.settings import Settings
@@ -31,7 +31,6 @@ def absent_everything(tmp_path: Path) -> Settings:
         database=SecretStr(f"postgresql://user:secret-word@127.0.0.1:{port}/name"),
         redis=SecretStr(f"redis://:secret-word@127.0.0.1:{port}/0"),
         models=str(tmp_path / "models"),
-        state=str(tmp_path / "state"),
     )
 
 
@@ -43,8 +42,7 @@ def test_all_is_well_on_services_that_are_set_up(
         database=SecretStr(postgres_url),
         redis=SecretStr(redis_url),
         topic_prefix=topic_prefix,
-        models=str(tmp_path / "models"),
-        state=str(tmp_path),
+        models=str(tmp_path),
     )
     upgrade(postgres_url)
     topics = topic_configurations(topic_prefix, settings.record_size_limit)
@@ -154,7 +152,7 @@ def test_a_device_that_is_not_there_is_a_failure(absent_everything: Settings) ->
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    check = check_folder("models", str(tmp_path / "file"))
+    (check,) = check_models_folder(Settings(models=str(tmp_path / "file")))
 
     assert check.status == "fail"
     assert "HEADGATE_MODELS" in check.remedy

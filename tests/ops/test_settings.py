@@ -42,7 +42,6 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("HEADGATE_MAX_BATCH_RECORDS", "many", "HEADGATE_MAX_BATCH_RECORDS: should be a valid integer"),
         ("HEADGATE_START_FROM", "middle", "HEADGATE_START_FROM: should be 'earliest' or 'latest'"),
         ("HEADGATE_TOPIC_PREFIX", "a/b", "HEADGATE_TOPIC_PREFIX: "),
-        ("HEADGATE_BASE_CURRENCY", "euro", "HEADGATE_BASE_CURRENCY: "),
         ("HEADGATE_DEVICE", "gpu", "HEADGATE_DEVICE: "),
     ],
 )
