@@ -4,9 +4,10 @@ from alembic.util import CommandError
 
 from models.artifact import BadModel
 from models.train_detector import TrainingRefused
+from ops.bench.measure import BenchmarkFailed
 from ops.demo.prepare import DemoRefused
 from ops.jobs.dead_letters import ReplayFailed
-from ops.jobs.train import UnreadableHistory
+from ops.jobs.history import UnreadableHistory
 from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
@@ -19,6 +20,7 @@ KNOWN_ERRORS = (
     BadDatabaseUrl,
     BadModel,
     BadSimulation,
+    BenchmarkFailed,
     CommandError,
     CorruptModel,
     DatabaseUnavailable,

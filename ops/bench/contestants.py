@@ -1,0 +1,136 @@
+"""How each contestant runs: the worker as it is with everything on, and the peers' programs; each a process of its own.
+
+Every contestant reads the same topic from its beginning in a consumer group of its own and writes into an empty
+database of its own. Its process ends with the run, or with the benchmark, whatever happens.
+"""
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from confluent_kafka import Consumer, TopicPartition
+from sqlalchemy import Connection, text
+
+from ops.bench.measure import BenchmarkFailed, peer_events, worker_events
+from ops.bench.stage import TOPIC, Stage
+from ops.service import ServerCommand, Service, start_service
+from ops.settings import PREFIX
+from storage.database import Database
+
+HEADGATE = "headgate"
+PEERS = {"faust": "ops.bench.faust_peer", "quix": "ops.bench.quix_peer"}
+CHECKOUT = Path(__file__).parent.parent.parent
+RELAY_SECONDS = 60.0
+#: The backlog is some days of simulated traffic; its alerts are wanted however old they are.
+OLDEST_ALERT_SECONDS = 10 * 365 * 86_400
+
+UNRELAYED = text("""
+SELECT count(*) FROM alerts a CROSS JOIN (VALUES ('kafka'), ('redis')) AS sinks (sink)
+LEFT JOIN relay_cursors c ON c.outbox = 'alerts' AND c.sink = sinks.sink
+    AND c.topic_generation = a.topic_generation AND c.partition = a.source_partition
+WHERE c.position IS NULL OR c.position <= a.sequence
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """counted: the topic's events that its own progress in SQL has."""
+
+    name: str
+    module: str
+    counted: Callable[[Connection], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Alert revisions in each place, once the relay has caught up."""
+
+    sql: int
+    kafka: int
+    redis: int
+
+    def problems(self) -> list[str]:
+        if self.sql and self.sql == self.kafka == self.redis:
+            return []
+        return [f"{self.sql} alert revisions in SQL, {self.kafka} in Kafka, {self.redis} in Redis"]
+
+
+def contestant(name: str) -> Contestant:
+    """Raises BenchmarkFailed for a name that there is not."""
+    if name == HEADGATE:
+        return Contestant(name, "ops", worker_events)
+    if name not in PEERS:
+        raise BenchmarkFailed(f"there is no peer {name!r}; choose from {', '.join(PEERS)}")
+    return Contestant(name, PEERS[name], peer_events)
+
+
+@contextmanager
+def running(entrant: Contestant, stage: Stage, database_url: str) -> Iterator[Service]:
+    """Its process, in a folder and a consumer group of its own."""
+    group = f"bench-{entrant.name}-{uuid.uuid4().hex[:8]}"
+    folder = stage.folder / group
+    folder.mkdir()
+    arguments, environment = [sys.executable, "-m", entrant.module], {"PYTHONPATH": str(CHECKOUT)}
+    if entrant.name == HEADGATE:
+        environment |= worker_settings(stage, database_url, group)
+        foreign = [name for name in os.environ if name.startswith(PREFIX) and name not in environment]
+        arguments = ["env", *(part for name in foreign for part in ("-u", name)), *arguments, "worker"]
+    else:
+        values = {"kafka": stage.kafka, "database": database_url, "topic": TOPIC, "group": group}
+        arguments += [part for name, value in values.items() for part in (f"--{name}", value)]
+        arguments += ["--model", str(stage.model)]
+    command = ServerCommand(
+        entrant.name, arguments, folder, 0, stage.kafka, probe=lambda: None, environment=environment, stop_seconds=30
+    )
+    with start_service(command) as service:
+        yield service
+
+
+def worker_settings(stage: Stage, database_url: str, group: str) -> dict[str, str]:
+    """Defaults but for addresses, the device (the peers' is the CPU too) and the age of alerts."""
+    settings = {
+        "KAFKA": stage.kafka,
+        "DATABASE": database_url,
+        "REDIS": stage.redis,
+        "MODELS": str(stage.models),
+        "GROUP": group,
+        "TOPIC_PREFIX": "",
+        "METRICS_PORT": "0",
+        "DEVICE": "cpu",
+        "ALERT_MAX_AGE_SECONDS": str(OLDEST_ALERT_SECONDS),
+    }
+    return {PREFIX + name: value for name, value in settings.items()}
+
+
+def alerts_of(stage: Stage, database: Database, in_kafka_before: int) -> Alerts:
+    """What the relay has published; waits until it says that nothing is left."""
+    deadline = time.monotonic() + RELAY_SECONDS
+    while True:
+        with database.reading() as connection:
+            left = int(connection.execute(UNRELAYED).scalar() or 0)
+            in_sql = int(connection.execute(text("SELECT count(*) FROM alerts")).scalar() or 0)
+        if not left:
+            break
+        if time.monotonic() > deadline:
+            raise BenchmarkFailed(f"{left} alert revisions were not relayed in {RELAY_SECONDS:.0f} s")
+        time.sleep(0.1)
+    with redis.Redis.from_url(stage.redis) as client:
+        in_redis = int(client.xlen("headgate:alerts"))
+    return Alerts(in_sql, alerts_in_kafka(stage.kafka) - in_kafka_before, in_redis)
+
+
+def alerts_in_kafka(servers: str) -> int:
+    """Records of the topic `alerts`."""
+    client = Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets"})
+    try:
+        partitions = client.list_topics("alerts", timeout=10).topics["alerts"].partitions
+        ends = [client.get_watermark_offsets(TopicPartition("alerts", number), timeout=10) for number in partitions]
+        return sum(high - low for low, high in ends)
+    finally:
+        client.close()
