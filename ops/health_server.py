@@ -11,7 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+log = structlog.get_logger(__name__)
 
 Health = Callable[[], Mapping[str, Any]]
 
@@ -39,15 +42,24 @@ class HealthServer:
 def _handler(registry: CollectorRegistry, health: Health) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-            elif self.path == "/live":
+            elif path == "/live":
                 self._answer(200, b"live\n", "text/plain")
-            elif self.path in ("/ready", "/health"):
-                state = health()
-                self._answer(200 if state["ready"] else 503, json.dumps(state).encode(), "application/json")
+            elif path in ("/ready", "/health"):
+                self._answer_health()
             else:
                 self._answer(404, b"try /metrics, /live, /ready or /health\n", "text/plain")
+
+        def _answer_health(self) -> None:
+            try:
+                state = health()
+                status, body = 200 if state["ready"] else 503, json.dumps(state)
+            except Exception as error:
+                log.exception("no answer about health", error=repr(error))
+                status, body = 500, json.dumps({"ready": False, "failure": repr(error)})
+            self._answer(status, body.encode(), "application/json")
 
         def _answer(self, status: int, body: bytes, content_type: str) -> None:
             self.send_response(status)

@@ -12,8 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import redis
@@ -52,6 +54,9 @@ from streams.rows import RowEncoder
 from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink
 
 log = structlog.get_logger(__name__)
+
+#: A rate of 0 or below would make amounts that no detector has seen.
+Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
@@ -119,12 +124,16 @@ def wait_for_champion(registry: ModelRegistry, stopping: threading.Event) -> Mod
     seconds = 0.5
     said = False
     while not stopping.is_set():
-        champion = registry.champion(MODEL_NAME)
-        if champion is not None:
-            return champion
-        if not said:
-            log.warning("no champion yet; train one with `headgate train`", model=MODEL_NAME)
-            said = True
+        try:
+            champion = registry.champion(MODEL_NAME)
+        except DatabaseUnavailable as error:
+            log.warning("waiting for a service", setting="HEADGATE_DATABASE", problem=str(error), seconds=seconds)
+        else:
+            if champion is not None:
+                return champion
+            if not said:
+                log.warning("no champion yet; train one with `headgate train`", model=MODEL_NAME)
+                said = True
         stopping.wait(seconds)
         seconds = min(seconds * 1.5, 2.0)
     return None
@@ -198,8 +207,9 @@ async def _stop(app: FlowApp, flow: Flow) -> None:
     await flow.release()
     flow.stop_waiting()
     try:
-        await asyncio.wait_for(app.stop(), STOP_SECONDS)
-    except (TimeoutError, asyncio.CancelledError):
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait_for(app.stop(), STOP_SECONDS)
+    except TimeoutError:
         log.warning("the Kafka consumer did not stop in time", seconds=STOP_SECONDS)
     await asyncio.get_running_loop().run_in_executor(None, flow.stop)
 
@@ -301,7 +311,7 @@ def read_rates(path: Path | None) -> dict[str, float]:
     if path is None:
         return {}
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, float])
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Rate])
     except (OSError, msgspec.DecodeError) as error:
         raise WorkerFailed(f"HEADGATE_RATES: cannot read {path}: {error}") from error
 

@@ -76,9 +76,13 @@ class Flow:
         for relay in self._relays:
             relay.start()
 
+    def stop_waiting(self) -> None:
+        """From now on whoever waits for the database or the broker gives up."""
+        self._stopping = True
+
     def stop(self) -> None:
         """Finishes what is at hand; called off the event loop, after Kafka's consumer has stopped."""
-        self._stopping = True
+        self.stop_waiting()
         for pipeline in self._pipelines.values():
             pipeline.stop(self._drain_seconds)
         for relay in self._relays:
