@@ -152,6 +152,11 @@ def test_a_merchant_and_a_country_are_new_where_the_account_has_seen_others_only
     assert [row["new_country"] for row in rows] == [0, 1, 0, 0]
 
 
+def test_a_country_that_is_not_given_is_never_new() -> None:
+    rows = features_of([*({"country": "DE"} for _ in range(40)), {"country": None}])
+    assert rows[-1]["new_country"] == 0
+
+
 def test_amounts_just_below_the_reporting_limit_are_marked_and_counted() -> None:
     amounts = (0.79, 0.8, 0.99, 1.0)
     rows = features_of([{"minute": 0, "amount": share * REPORTING_LIMIT} for share in amounts])

@@ -142,13 +142,13 @@ def test_batches_of_nothing_and_of_repeats_only_are_answered() -> None:
 
 
 def test_recent_positions_reach_back_into_earlier_batches() -> None:
-    scorer, events = Scorer(MODEL), log_of([{"account": place % 2} for place in range(30)])
-    batches = cut(events, [20])
-    scorer.score(batches[0])
-    scored = scorer.score(batches[1])
-    own = [(int(events.day[row]), row) for row in range(0, 30, 2)]
-    assert scorer.recent_positions(scored, 8) == own[-12:]
-    assert scorer.recent_positions(scored, 0) == own[-16:-4]
+    scorer, events = Scorer(MODEL), log_of([{"account": place % 2} for place in range(60)])
+    first, second = cut(events, [40])
+    scorer.score(first)
+    scored = scorer.score(second)
+    for row in (0, 8, 18):  # of the same account as row 0 of the log
+        own = [(int(events.day[place]), place) for place in range(0, 40 + row + 1, 2)]
+        assert scorer.recent_positions(scored, row) == own[-12:]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
