@@ -54,15 +54,28 @@ def only_reading(column: int, weight: float) -> TrainedDetector:
     return model
 
 
-def owners() -> list[tuple[int, str]]:
-    """Each input column with the reason that it belongs to."""
-    by_feature = {name: group.name for group in GROUPS for name in group.features}
-    columns = [(place, by_feature[name]) for place, name in enumerate(FEATURES) if name in by_feature]
+#: Which inputs make which reason. How long the history is ("history") makes none.
+OWNERS = {
+    "amount": "amount amount_to_median amount_deviation amount_to_day_mean amount_to_week_mean amount_to_month_mean "
+    "amount_to_merchant_week amount_to_merchant_month",
+    "pace": "gap account_count_hour account_count_day account_count_week account_count_month account_amount_day",
+    "time": "hour_sin hour_cos weekday_sin weekday_cos",
+    "merchant": "new_merchant merchant",
+    "country": "new_country country",
+    "reporting_limit": "below_limit below_limit_count",
+    "merchant_traffic": "merchant_count_day merchant_count_week merchant_count_month",
+    "kind": "category channel",
+    "memo": "memo",
+}
+OWNER = {name: reason for reason, names in OWNERS.items() for name in names.split()}
+
+
+def owned_columns() -> list[tuple[int, str]]:
+    """Each input column with the reason that it belongs to; of an embedding its first and last."""
+    columns = [(place, OWNER[name]) for place, name in enumerate(FEATURES) if name in OWNER]
     start = len(FEATURES)
-    by_embedding = {name: group.name for group in GROUPS for name in group.embeddings}
     for name, size in zip((*CATEGORIES, "memo"), (8, 4, 2, 4, 8), strict=True):
-        columns.append((start, by_embedding[name]))
-        columns.append((start + size - 1, by_embedding[name]))
+        columns += [(start, OWNER[name]), (start + size - 1, OWNER[name])]
         start += size
     return columns
 
@@ -86,7 +99,7 @@ VARIED = log_of(
 )
 
 
-@pytest.mark.parametrize(("column", "group"), owners())
+@pytest.mark.parametrize(("column", "group"), owned_columns())
 def test_what_an_input_does_is_told_by_the_reason_that_it_belongs_to(column: int, group: str) -> None:
     told = [
         reason.feature
@@ -99,8 +112,8 @@ def test_what_an_input_does_is_told_by_the_reason_that_it_belongs_to(column: int
 
 
 def test_every_input_but_the_length_of_the_history_belongs_to_one_reason() -> None:
-    named = [name for group in GROUPS for name in (*group.features, *group.embeddings)]
-    assert sorted([*named, "history"]) == sorted([*FEATURES, *CATEGORIES, "memo"])
+    assert OWNER.keys() | {"history"} == {*FEATURES, *CATEGORIES, "memo"}
+    assert {name: g.name for g in GROUPS for name in (*g.features, *g.embeddings)} == OWNER
 
 
 def test_a_contribution_is_how_far_the_raw_output_falls_without_its_cause() -> None:
