@@ -8,7 +8,6 @@ nothing near the limit, the mean of the training data for everything else, no em
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,6 @@ from models.detector import EMBEDDING_SIZES, MEMO_SIZE
 from models.events import Events
 from models.feature_schema import CATEGORIES, FEATURES
 from models.features import FeatureBatch
-
-if TYPE_CHECKING:
-    from models.scoring import NetworkPass
 
 MOST_REASONS = 5
 HOURS_A_MONTH = 720
@@ -69,6 +65,16 @@ class Typical:
     hour: float
     amount: float
     merchant_month: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPass:
+    """Inputs [m, X], categories [m, C] and states before [m, H] of the accepted events, sorted as the feature batch
+    is; kept to explain flagged rows."""
+
+    inputs: torch.Tensor
+    categories: torch.Tensor
+    before: torch.Tensor
 
 
 Telling = tuple[float, float, str]
@@ -164,7 +170,7 @@ GROUPS = (
 def explain_rows(
     model: TrainedDetector,
     built: FeatureBatch,
-    network: "NetworkPass",
+    network: NetworkPass,
     events: Events,
     places: npt.NDArray[np.int64],
     rows: npt.NDArray[np.intp],
@@ -179,7 +185,7 @@ def explain_rows(
 
 
 def _contributions(
-    model: TrainedDetector, built: FeatureBatch, network: "NetworkPass", places: npt.NDArray[np.int64]
+    model: TrainedDetector, built: FeatureBatch, network: NetworkPass, places: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """[groups, m]: how far the raw output falls without each group."""
     at = torch.from_numpy(places).to(network.inputs.device)

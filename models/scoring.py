@@ -13,20 +13,10 @@ import torch
 from models.artifact import TrainedDetector
 from models.calibration import ScoreKind
 from models.events import Events
-from models.explain import Reason, explain_rows
+from models.explain import NetworkPass, Reason, explain_rows
 from models.features import FeatureBatch, FeatureBuilder
 from models.runs import Runs
 from models.state import HiddenStates
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkPass:
-    """Inputs [m, X], categories [m, C] and states before [m, H] of the accepted events, sorted as the feature batch
-    is; kept to explain flagged rows."""
-
-    inputs: torch.Tensor
-    categories: torch.Tensor
-    before: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
