@@ -12,6 +12,7 @@ import msgspec
 import safetensors
 import safetensors.torch
 import torch
+from torch.overrides import TorchFunctionMode
 
 from models.calibration import LEVELS, Calibration
 from models.detector import Detector, DetectorConfig
@@ -134,12 +135,24 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
         raise BadModel(f"the detector's description is wrong: {error}") from error
 
 
+class Unfilled(TorchFunctionMode):
+    """Modules are built without filling their weights: to fill them on the meta device, torch would first import its
+    compiler, for seconds and for nothing."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def _network(config: DetectorConfig, tensors: dict[str, torch.Tensor]) -> Detector:
     """Shapes are compared before anything is built: a description must not claim memory that the file lacks."""
     for layer, units in (("hidden", config.hidden), ("head", config.head)):
         if not 1 <= units <= MOST_UNITS:
             raise BadModel(f"{units} {layer} units are not between 1 and {MOST_UNITS}")
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         expected = {name: value.shape for name, value in Detector(config).state_dict().items()}
     found = {name: value.shape for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):

@@ -1,7 +1,10 @@
 """The model file: exact round trips; whatever else is refused with BadModel and a reason, never otherwise."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -158,3 +161,16 @@ def test_knots_that_fall_are_refused() -> None:
 
 def test_a_probability_needs_no_knots() -> None:
     assert TrainedDetector.from_bytes(FILE).calibration == Calibration("probability", 0.7, 0.1, ())
+
+
+def test_a_model_is_read_without_importing_torchs_compiler(tmp_path: Path) -> None:
+    """It would take seconds at every start of a worker, and speak up when the worker ends in an error."""
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(FILE)
+    script = (
+        "import sys; from pathlib import Path; from models.artifact import TrainedDetector; "
+        "TrainedDetector.from_bytes(Path(sys.argv[1]).read_bytes()); print('torch._dynamo' in sys.modules)"
+    )
+    checkout = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script, str(file)], cwd=checkout, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
