@@ -28,7 +28,7 @@ from models.scoring import Scorer
 from ops.clock import utc_now
 from ops.health_server import HealthServer
 from ops.settings import Settings
-from storage.database import Database, DatabaseUnavailable, open_database
+from storage.database import Database, DatabaseUnavailable, SchemaOutdated, open_database
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from streams.app import AppSettings, FlowApp, build_app
@@ -58,6 +58,8 @@ log = structlog.get_logger(__name__)
 #: A rate of 0 or below would make amounts that no detector has seen.
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 
+#: What a person may be about to mend while a worker waits for it.
+ABSENT = (KafkaUnavailable, TopicMissing, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
 
@@ -112,7 +114,7 @@ def _wait_for(setting: str, check: Callable[[], None], stopping: threading.Event
         try:
             check()
             return True
-        except (KafkaUnavailable, TopicMissing, DatabaseUnavailable, redis.RedisError) as error:
+        except ABSENT as error:
             log.warning("waiting for a service", setting=setting, problem=str(error), seconds=seconds)
         stopping.wait(seconds)
         seconds = min(seconds * 2, LONGEST_WAIT)

@@ -182,6 +182,9 @@ class Flow:
                     relay.wake(work.owner, work.outboxes)
 
     def on_failure(self, error: BaseException) -> None:
+        if self._stopping and isinstance(error, DatabaseUnavailable):
+            log.warning("stopped while the database was away; SQL's offsets say where to go on", error=str(error))
+            return
         self.failure = error
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.failed.set)

@@ -215,7 +215,7 @@ class Deployment:
         )
 
     def producer(self, **overrides: Any) -> Producer:
-        return Producer({"bootstrap.servers": self.kafka, "message.max.bytes": 4_000_000, **overrides})
+        return Producer({"bootstrap.servers": self.kafka, "message.max.bytes": 4_000_000, "log_level": 0, **overrides})
 
     def sql(self, statement: str, **values: Any) -> Sequence[Row[Any]]:
         with self.database.reading() as connection:

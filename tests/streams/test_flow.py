@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from storage.database import DatabaseUnavailable
 from storage.progress import Advance, Claim
 from streams.batch import PartitionWork
 from streams.commit import CommitResult
@@ -79,3 +80,18 @@ def test_the_lag_of_a_partition_that_went_to_another_worker_is_not_reported_any_
     asyncio.run(flow.claim({}, 2))
 
     assert lags(metrics) == {}
+
+
+def test_a_stop_while_the_database_is_away_is_no_failure_but_everything_else_is(flow: Flow) -> None:
+    away, refused = DatabaseUnavailable("away"), ArithmeticError("a bug")
+    flow.stop_waiting()
+    flow.on_failure(away)
+    assert flow.failure is None
+    flow.on_failure(refused)
+    assert flow.failure is refused
+
+
+def test_a_database_that_is_given_up_without_a_stop_is_a_failure(flow: Flow) -> None:
+    away = DatabaseUnavailable("away")
+    flow.on_failure(away)
+    assert flow.failure is away
