@@ -14,11 +14,12 @@ from storage.progress import all_progress
 from streams.buffer import ChunkBuffer
 from streams.flow import Flow
 from streams.health import FlowMetrics
-from streams.kafka import KafkaSettings, TopicMissing, create_topics, describe_topics
+from streams.kafka import KafkaSettings, TopicMissing, describe_topics
 from streams.ownership import Ownership
 from streams.transport import LogTruncated
 from tests.storage.rows import NOON
 from tests.streams.bench import KafkaRecord
+from tests.streams.topics import created
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class World:
 @pytest.fixture
 def topic(kafka_servers: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}transactions"
-    create_topics(KafkaSettings(kafka_servers), {name: {}}, partitions=2, replication=1)
+    created(kafka_servers, {name: {}}, partitions=2)
     return name
 
 

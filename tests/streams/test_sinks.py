@@ -25,11 +25,12 @@ from streams.batch import OwnedPartition
 from streams.contract import Alert
 from streams.decode import DecodeLimits, decode_transactions
 from streams.health import FlowMetrics
-from streams.kafka import KafkaSettings, create_topics, producer, topic_configurations
+from streams.kafka import KafkaSettings, producer, topic_configurations
 from streams.relay import Relay, SinkUnavailable
 from streams.rows import KEPT_BYTES, RowEncoder
 from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, alert_message
 from tests.storage.rows import NOON, RowMaker
+from tests.streams.topics import created
 
 RECORD_SIZE_LIMIT = 100_000
 TIMELINE = [
@@ -80,8 +81,7 @@ def alert_row(revision: int = 1, **changes: Any) -> AlertRow:
 @pytest.fixture
 def topics(kafka_servers: str, topic_prefix: str) -> str:
     """The prefix of topics that exist, with one partition each."""
-    wanted = topic_configurations(topic_prefix, RECORD_SIZE_LIMIT)
-    create_topics(KafkaSettings(kafka_servers), wanted, partitions=1, replication=1)
+    created(kafka_servers, topic_configurations(topic_prefix, RECORD_SIZE_LIMIT))
     return topic_prefix
 
 

@@ -14,8 +14,8 @@ from confluent_kafka import TopicPartition as TopicPartitionOffset
 from storage.progress import Claim
 from streams import transport
 from streams.app import AppSettings, FlowApp, build_app
-from streams.kafka import KafkaSettings, create_topics
 from streams.ownership import Ownership, TopicPartition
+from tests.streams.topics import created
 
 SECONDS = 20.0
 PARTITIONS = 2
@@ -91,7 +91,7 @@ async def running(flow: Any, servers: str, group: str) -> AsyncIterator[FlowApp]
 @pytest.fixture
 def topic(kafka_servers: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}transactions"
-    create_topics(KafkaSettings(kafka_servers), {name: {}}, partitions=PARTITIONS, replication=1)
+    created(kafka_servers, {name: {}}, partitions=PARTITIONS)
     return name
 
 
