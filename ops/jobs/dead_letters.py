@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -34,23 +35,31 @@ def replay_dead_letters(
     """
     with database.reading() as connection:
         letters = dead_letters(connection, limit=limit, code=code, replayed=False)
-    whole = [letter for letter in letters if letter.is_whole]
-    failures: list[str] = []
-    for letter in whole:
-        producer.produce(
-            letter.topic,
-            key=letter.record_key,
-            value=letter.payload,
-            on_delivery=lambda error, _: failures.append(str(error)) if error is not None else None,
-        )
-        producer.poll(0)
-    waiting = producer.flush(CONFIRM_SECONDS)
-    if failures or waiting:
-        raise ReplayFailed(f"Kafka took not all of them: {failures[0] if failures else f'{waiting} unconfirmed'}")
-    _mark(database, whole, clock())
+    whole = [letter for letter in reversed(letters) if letter.is_whole]  # oldest first, as they came
+    taken, refusals = _send(producer, whole)
+    with database.begin() as connection:
+        mark_replayed(connection, taken, clock())
+    if len(taken) < len(whole):
+        why = refusals[0] if refusals else "no answer in time"
+        raise ReplayFailed(f"Kafka did not take {len(whole) - len(taken)} of {len(whole)} dead letters: {why}")
     return len(whole), [letter for letter in letters if not letter.is_whole]
 
 
-def _mark(database: Database, letters: Sequence[DeadLetter], moment: datetime) -> None:
-    with database.begin() as connection:
-        mark_replayed(connection, letters, moment)
+def _send(producer: Producer, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[str]]:
+    """Those that Kafka confirmed, and its reasons for the others."""
+    taken: list[DeadLetter] = []
+    refusals: list[str] = []
+
+    def answered(letter: DeadLetter) -> Callable[[Any, Any], None]:
+        return lambda error, _: taken.append(letter) if error is None else refusals.append(str(error))
+
+    for letter in letters:
+        message = {"key": letter.record_key, "value": letter.payload, "on_delivery": answered(letter)}
+        try:
+            producer.produce(letter.topic, **message)
+        except BufferError:  # the producer is full: wait for answers
+            producer.flush(CONFIRM_SECONDS)
+            producer.produce(letter.topic, **message)
+        producer.poll(0)
+    producer.flush(CONFIRM_SECONDS)
+    return taken, refusals
