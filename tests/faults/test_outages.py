@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.local_services import start_postgres, start_redis
+from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service
 from tests.conftest import local
 from tests.deployment import Deployment, WorkerProcess, deployed, wait_until
@@ -31,6 +31,13 @@ def redis_that_forgets(service_folder: Path) -> Iterator[Service]:
 @pytest.fixture
 def postgres_to_restart(service_folder: Path) -> Iterator[Service]:
     with local(lambda: start_postgres(service_folder, fsync=False)) as service:
+        yield service
+
+
+@pytest.fixture
+def kafka_to_restart(kafka_servers: str, service_folder: Path) -> Iterator[Service]:
+    """kafka_servers is asked for because Kafka's jars are fetched with it, outside a test's bound."""
+    with local(lambda: start_kafka(service_folder)) as service:
         yield service
 
 
@@ -114,5 +121,25 @@ def test_the_stream_waits_for_a_database_that_is_away_and_goes_on_with_it(
             wait_until("the worker says that it waits", lambda: "the database is away" in worker.output())
             postgres_to_restart.start()
             deployment.wait_outcomes(deployment.outcomes() + 400)
+            finish(deployment, load, worker)
+        invariants.check(deployment)
+
+
+def test_the_stream_goes_on_when_a_broker_that_crashed_is_back(
+    kafka_to_restart: Service,
+    postgres_url: str,
+    redis_url: str,
+    topic_prefix: str,
+    detector: bytes,
+    tmp_path: Path,
+) -> None:
+    with deployed(kafka_to_restart.url, postgres_url, redis_url, topic_prefix, tmp_path, detector) as deployment:
+        with Load(deployment, rate=200, seed=24) as load:
+            worker = deployment.worker()
+            deployment.wait_outcomes(200)
+            kafka_to_restart.kill()
+            before = deployment.outcomes()
+            kafka_to_restart.start()
+            deployment.wait_outcomes(before + 400)
             finish(deployment, load, worker)
         invariants.check(deployment)
