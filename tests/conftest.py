@@ -24,12 +24,19 @@ from typing import NoReturn
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
 from tests import containers
+
+# As workers and training have it: torch's threads that share a busy core wait for each other. Before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+# How long an example takes says nothing on a machine that others share.
+settings.register_profile("without-deadlines", deadline=None)
+settings.load_profile("without-deadlines")
 
 SERVICE_FIXTURES = {
     *("service_folder", "services_folder", "kafka_server", "kafka_servers", "postgres_server"),

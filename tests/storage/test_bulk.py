@@ -34,9 +34,7 @@ json_values = st.recursive(
     max_leaves=5,
 )
 json_objects = st.none() | st.dictionaries(texts, json_values, max_size=3)
-per_example_rollback = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+per_example_rollback = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @contextmanager

@@ -136,7 +136,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.integers(0, 1_000), actions=actions)
 def test_whatever_happens_every_offset_passed_has_one_outcome(
     database: Database, start: int, actions: list[tuple[str, tuple[int, int, int, int]]]

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import torch
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from storage.database import Database, open_database, upgrade
 from storage.tables import Base
 from tests.storage.rows import RowMaker
-
-torch.set_num_threads(1)  # as a worker does; two threads that share a busy core wait for each other
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
 

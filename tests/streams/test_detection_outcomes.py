@@ -161,7 +161,7 @@ def model() -> TrainedDetector:
     return untrained()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs=logs)
 def test_every_record_has_exactly_one_outcome_and_the_counts_add_up(
     model: TrainedDetector, logs: list[list[Step]]
@@ -190,7 +190,7 @@ def test_every_record_has_exactly_one_outcome_and_the_counts_add_up(
             assert following[partition] == records_of(partition, log)[-1].offset + 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(logs=logs)
 def test_outcomes_and_scores_do_not_depend_on_how_the_log_is_cut(
     model: TrainedDetector, logs: list[list[Step]]
@@ -203,7 +203,7 @@ def test_outcomes_and_scores_do_not_depend_on_how_the_log_is_cut(
     assert np.allclose([scores[place] for place in expected], list(expected.values()), atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(logs=logs)
 def test_stored_scores_are_those_of_the_scorer_alone(model: TrainedDetector, logs: list[list[Step]]) -> None:
     found = stored(processed(model, logs, cut=True), "predictions", "score")

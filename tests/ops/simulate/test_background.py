@@ -21,7 +21,7 @@ def usual_euros() -> npt.NDArray[np.float64]:
     return people.price[week.merchant] * people.level[week.account]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 3 * DAY), st.integers(1, 3 * DAY), st.integers(0, 300), st.integers(0, 2**32))
 def test_exactly_as_many_as_asked_lie_within_the_span(offset: int, length: int, count: int, seed: int) -> None:
     start = START + offset

@@ -36,7 +36,7 @@ def test_another_run_of_a_seed_has_the_same_people() -> None:
     assert first.population is second.population
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     events=st.integers(0, 3_000),
     share=st.floats(0, 0.5),

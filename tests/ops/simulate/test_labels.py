@@ -24,7 +24,7 @@ def rows(labels: Labels) -> list[tuple[int, int]]:
     return list(zip(labels.number.tolist(), labels.given_at.tolist(), strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spans)
 def test_every_event_gets_its_label_within_the_delay(span: list[int]) -> None:
     labels = labels_of(HISTORY, LabelDelay(*span))
@@ -64,7 +64,7 @@ def test_a_share_of_the_honest_payments_and_every_fraud_is_labelled() -> None:
     assert names.count("legitimate") / (~HISTORY.fraud).sum() == pytest.approx(0.3, abs=0.05)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, len(HISTORY)), max_size=8), st.sampled_from([0.0, 0.4, 1.0]))
 def test_labels_do_not_depend_on_how_the_events_are_cut(cuts: list[int], share: float) -> None:
     edges = [0, *sorted(cuts), len(HISTORY)]
@@ -76,7 +76,7 @@ def test_labels_do_not_depend_on_how_the_events_are_cut(cuts: list[int], share: 
     assert joined == by_event(labels_of(HISTORY, DELAY, legitimate_share=share))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 120), max_size=12), st.lists(st.integers(0, 10**8), max_size=12), spans)
 def test_waiting_labels_come_once_in_order_and_when_they_are_due(
     sizes: list[int], waits: list[int], span: list[int]

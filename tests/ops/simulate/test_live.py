@@ -29,7 +29,7 @@ def labels(batch: LiveBatch) -> list[tuple[Any, ...]]:
     return list(zip(batch.labels.event_ids(), batch.labels.label_names(), given, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 12_000), max_size=8))
 def test_output_does_not_depend_on_how_the_calls_are_cut(cuts: list[int]) -> None:
     end = START + 12_000
@@ -41,7 +41,7 @@ def test_output_does_not_depend_on_how_the_calls_are_cut(cuts: list[int]) -> Non
     assert [row for part in parts for row in labels(part)] == labels(whole)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 12_000), min_size=1, max_size=8))
 def test_nothing_comes_before_it_is_due_or_after_it_was(cuts: list[int]) -> None:
     traffic, before = LiveTraffic(SLOW), START - 1

@@ -28,7 +28,7 @@ MINUTE = 60_000
 people = build_population(2_000, 400, 5)
 
 seeds = st.integers(0, 2**63)
-for_every_seed = settings(max_examples=30, deadline=None)
+for_every_seed = settings(max_examples=30)
 
 
 def scenario(name: str) -> Scenario:
