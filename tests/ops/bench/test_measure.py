@@ -1,15 +1,17 @@
 """What the benchmark makes of samples and counts, and which disk it takes; without services."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ops.bench import stage
 from ops.bench.contestants import Alerts, contestant
 from ops.bench.measure import BenchmarkFailed, Limits, Sample, Stored, follow, pace
 from ops.bench.stage import deepest_mount, disk_folder
-from ops.bench.throughput import Run, summary
+from ops.bench.throughput import Run, show, summary
 from ops.service import ServiceUnavailable
 
 RIGHT = Stored(counted=10, transactions=10, predictions=10, distinct_events=10, flagged=1, unbalanced=0)
@@ -108,6 +110,28 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     assert result["ratios"] == {"faust": 10}
     assert result["spread"] == {"headgate": [60, 100], "faust": [3, 20]}
     assert result["checks"] == {"headgate": True, "faust": False}
+
+
+def test_a_person_sees_each_contestant_on_one_line_of_80_columns() -> None:
+    runs = [run(0, "headgate", 54_321), run(0, "faust", 10_000), run(0, "quix", 20_000, "wrong")]
+    result = summary(runs, ["headgate", "faust", "quix"]) | {
+        "events": 600_000,
+        "accounts": 100_000,
+        "partitions": 4,
+        "hidden": 64,
+        "disk": {"file_system": "ext4"},
+        "machine": {"cores": 2, "python": "3.11.7"},
+    }
+    console = Console(file=io.StringIO(), width=80)
+
+    show(result, console)
+
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    wanted = {"Headgate": ("54,321", "yes"), "Faust": ("10,000", "5.4 times"), "Quix": ("20,000", "2.7 times", "NO")}
+    for name, parts in wanted.items():
+        (line,) = [line for line in lines if line.startswith(f"\N{BOX DRAWINGS LIGHT VERTICAL} {name}")]
+        assert all(part in line for part in parts), line
 
 
 def test_a_peer_that_does_not_exist_is_refused() -> None:
