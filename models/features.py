@@ -100,6 +100,18 @@ class FeatureBuilder:
         self.merchants.clear(self.merchant_slots.drop(partition))
         return freed
 
+    def slots_with_history(self, events: Events) -> npt.NDArray[np.int64]:
+        """The slots of those accounts in a batch that have had events before it, each once."""
+        slots, _ = self.account_slots.find(events.partition, events.account_id)
+        self.accounts.grow_to(self.account_slots.highest)
+        touched = np.unique(slots)
+        return touched[self.accounts.arrays["events"][touched] > 0]
+
+    @property
+    def accounts_with_history(self) -> npt.NDArray[np.int64]:
+        """The slots of all accounts that have had events."""
+        return np.flatnonzero(self.accounts.arrays["events"][: self.account_slots.highest])
+
     def build(self, events: Events) -> FeatureBatch:
         slots, _ = self.account_slots.find(events.partition, events.account_id)
         self.accounts.grow_to(self.account_slots.highest)

@@ -2,9 +2,12 @@
 
 The recurrence runs in waves: wave k holds the k-th event of each account in the batch, the busiest accounts first.
 That is the layout of a packed sequence, so one call of torch's kernel takes a uniform batch as well as a hot key.
+
+The model can be replaced between two batches. An account's state under the new network is built at the first event
+that touches the account, from its ring of recent rows, so the replacement itself takes no time that grows with them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,26 @@ from models.explain import NetworkPass, Reason, explain_rows
 from models.features import FeatureBatch, FeatureBuilder
 from models.runs import Runs
 from models.state import HiddenStates
+from models.warming import recent_rows
+
+#: Of the resident accounts, those whose latest event tries out a new model.
+TRIAL_ACCOUNTS = 500
+
+
+class IncompatibleModel(ValueError):
+    """This model cannot take over the state of the one before; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a model says of the latest events of some resident accounts: score float64[k], threshold."""
+
+    score: npt.NDArray[np.float64]
+    threshold: float
+
+    @property
+    def flagged_share(self) -> float:
+        return float((self.score >= self.threshold).mean()) if len(self.score) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +71,12 @@ class Scorer:
         self._network = model.network.to(self._device).eval()
         self._features = FeatureBuilder(model.network.config.reporting_limit, initial_capacity)
         self._hidden = HiddenStates(model.network.config.hidden, initial_capacity, self._device)
+        self._outdated = 0
+
+    @property
+    def outdated_accounts(self) -> int:
+        """Accounts whose state the present network has still to build."""
+        return self._outdated
 
     @property
     def resident_accounts(self) -> int:
@@ -60,6 +89,7 @@ class Scorer:
     @torch.inference_mode()
     def score(self, events: Events) -> ScoredBatch:
         """Scores a batch (several partitions may share it, each in offset order) and moves the state on."""
+        self._build_states(events)
         built = self._features.build(events)
         score = np.full(len(events), np.nan)
         network = None
@@ -84,13 +114,53 @@ class Scorer:
     @torch.inference_mode()
     def fold(self, events: Events) -> None:
         """The same movement of state without scores: silent replay."""
+        self._build_states(events)
         built = self._features.build(events)
         if len(built.rows):
             inputs, _ = self._inputs(built)
             self._recur(inputs, built.runs)
 
+    def remember(self, events: Events) -> None:
+        """Moves the features' state on but not the network's: events from before the present model was activated."""
+        touched = self._features.build(events).runs.slot
+        self._hidden.grow_to(self._features.account_slots.highest)
+        self._hidden.current[touched] = False
+        self._count_outdated()
+
+    @torch.inference_mode()
+    def replace_model(self, model: TrainedDetector) -> None:
+        """From the next batch on. Raises IncompatibleModel, and then nothing has changed."""
+        own, other = self.model.network.config, model.network.config
+        if own.reporting_limit != other.reporting_limit:
+            raise IncompatibleModel(
+                f"its reporting limit is {other.reporting_limit:g}, that of the model in use {own.reporting_limit:g}; "
+                "restart the worker to change it"
+            )
+        self.model = model
+        self._network = model.network.to(self._device).eval()
+        self._hidden = HiddenStates(other.hidden, len(self._hidden.current), self._device)
+        self._count_outdated()
+
+    @torch.inference_mode()
+    def trial(self, model: TrainedDetector) -> Trial:
+        """Has a model score the latest events of some resident accounts, from their rings; changes nothing."""
+        some = self._features.accounts_with_history
+        some = some[:: max(1, len(some) // TRIAL_ACCOUNTS)]
+        if not len(some):
+            return Trial(np.zeros(0), model.threshold)
+        rows = recent_rows(self._features.accounts, some)
+        apart = Scorer(model, device=str(self._device), initial_capacity=len(some))
+        inputs, categories = apart._ring_inputs(rows.features, rows.categories)
+        renumbered = np.repeat(np.arange(len(some)), rows.runs.last - rows.runs.first + 1)
+        before, after = apart._recur(inputs, replace(rows.runs, slot=renumbered))
+        last = self._index(rows.runs.last)
+        surprises, unusual = apart._network.surprise(before[last], inputs[last], categories[last])
+        raw = model.raw(apart._network.logits(after[last], inputs[last], surprises), unusual)
+        return Trial(model.calibration.score(raw.cpu().numpy().astype(np.float64)), model.threshold)
+
     def drop_partition(self, partition: int) -> None:
         self._hidden.clear(self._features.drop_partition(partition))
+        self._count_outdated()
 
     def recent_positions(self, scored: ScoredBatch, row: int) -> list[tuple[int, int]]:
         """(day, offset) of the account's newest events up to this accepted one, itself last, at most 12."""
@@ -103,6 +173,30 @@ class Scorer:
             return []
         return explain_rows(self.model, scored.built, scored.network, scored.events, scored.places(rows), rows)
 
+    def _build_states(self, events: Events) -> None:
+        """Of the batch's accounts whose newest events the present network has not seen."""
+        if not self._outdated:
+            return
+        touched = self._features.slots_with_history(events)
+        self._hidden.grow_to(self._features.account_slots.highest)
+        outdated = touched[~self._hidden.current[touched]]
+        if len(outdated):
+            self._hidden.clear(outdated)
+            rows = recent_rows(self._features.accounts, outdated)
+            inputs, _ = self._ring_inputs(rows.features, rows.categories)
+            self._recur(inputs, rows.runs)
+            self._outdated -= len(outdated)
+
+    def _count_outdated(self) -> None:
+        self._hidden.grow_to(self._features.account_slots.highest)
+        self._outdated = int((~self._hidden.current[self._features.accounts_with_history]).sum())
+
+    def _ring_inputs(
+        self, features: npt.NDArray[np.float32], categories: npt.NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        in_device = torch.from_numpy(categories).to(self._device)
+        return self._network.inputs(torch.from_numpy(features).to(self._device), in_device, None), in_device
+
     def _inputs(self, built: FeatureBatch) -> tuple[torch.Tensor, torch.Tensor]:
         features = torch.from_numpy(built.features).to(self._device)
         categories = torch.from_numpy(built.categories).to(self._device)
@@ -112,7 +206,9 @@ class Scorer:
     def _recur(self, inputs: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, torch.Tensor]:
         """States before and after each sorted row; the last of each run is stored."""
         self._hidden.grow_to(self._features.account_slots.highest)
-        slots = self._index(runs.slot[runs.first])
+        accounts = runs.slot[runs.first]
+        self._hidden.current[accounts] = True
+        slots = self._index(accounts)
         start = self._hidden.values.index_select(0, slots)
         if runs.longest == 1:
             after = self._network.step(inputs, start)

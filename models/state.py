@@ -139,21 +139,26 @@ def merchant_arena(capacity: int, *, sums: int) -> Arena:
 
 
 class HiddenStates:
-    """The recurrent network's state of each account slot: float32 [capacity, units] on the device.
+    """One network's state of each account slot: values float32 [capacity, units] on the device; current bool
+    [capacity]: it has seen the account's newest events (a slot without events needs none).
 
     Changed in inference mode only: what has grown there must not be written outside of it.
     """
 
     def __init__(self, units: int, capacity: int, device: torch.device) -> None:
         self.values = torch.zeros(capacity, units, device=device)
+        self.current = np.zeros(capacity, np.bool_)
 
     def grow_to(self, slots: int) -> None:
         if slots > len(self.values):
-            larger = torch.zeros(max(slots, 2 * len(self.values)), self.values.shape[1], device=self.values.device)
+            capacity = max(slots, 2 * len(self.values))
+            larger = torch.zeros(capacity, self.values.shape[1], device=self.values.device)
             larger[: len(self.values)] = self.values
+            self.current = np.concatenate([self.current, np.zeros(capacity - len(self.values), np.bool_)])
             self.values = larger
 
     @torch.inference_mode()
     def clear(self, slots: npt.NDArray[np.int64]) -> None:
         if len(slots):
             self.values[torch.from_numpy(slots).to(self.values.device)] = 0
+            self.current[slots] = False

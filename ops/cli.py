@@ -130,10 +130,10 @@ def train(
     """Train a detector and register it."""
     from models.train_detector import TrainingConfig
     from ops.clock import utc_now
+    from ops.compose import read_rates
     from ops.jobs.history import history_from_database, history_from_files
     from ops.jobs.train import train_and_register
     from ops.progress import progress_bar
-    from ops.worker import read_rates
     from storage.database import open_database
     from storage.registry import ModelRegistry
 
@@ -294,11 +294,23 @@ def models_show(version: str, as_json: Json = False) -> None:
 
 @models.command("promote")
 def models_promote(version: str, why: Annotated[str, typer.Option(help="Kept with the model.")] = "by hand") -> None:
-    """Make a version the champion; running workers take it when they start."""
+    """Make a version the champion; running workers take it over within seconds."""
     from ops.clock import utc_now
 
     name, number = _name_and_version(version)
     record = _registry().promote(name, number, why, utc_now)
+    print(f"{record.name}:{record.version} is the champion")
+
+
+@models.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="Name of the model.")] = "fraud",
+    why: Annotated[str, typer.Option(help="Kept with the model.")] = "rolled back by hand",
+) -> None:
+    """Make the version that was champion before the present one the champion again."""
+    from ops.clock import utc_now
+
+    record = _registry().rollback(name, why, utc_now)
     print(f"{record.name}:{record.version} is the champion")
 
 

@@ -5,13 +5,13 @@ from alembic.util import CommandError
 from models.artifact import BadModel
 from models.train_detector import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
+from ops.compose import WorkerFailed
 from ops.demo.prepare import DemoRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history import UnreadableHistory
 from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
-from ops.worker import WorkerFailed
 from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.registry import CorruptModel, UnknownModel
 from streams.kafka import KafkaUnavailable, TopicMissing

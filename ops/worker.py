@@ -10,33 +10,22 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
-from typing import Annotated
 
-import msgspec
 import redis
 import structlog
 import torch
 import uvloop
 
-from models.artifact import BadModel, TrainedDetector
-from models.scoring import Scorer
-from ops.clock import utc_now
+from ops.compose import WorkerFailed, build_flow
 from ops.health_server import HealthServer
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable, SchemaOutdated, open_database
-from storage.redis_views import RedisViews
-from storage.registry import CorruptModel, ModelRecord, ModelRegistry
+from storage.registry import ModelRecord, ModelRegistry
 from streams.app import AppSettings, FlowApp, build_app
-from streams.commit import Committer
-from streams.decode import DecodeLimits
-from streams.detection import MODEL_NAME, DetectionProcessor, DetectionRules
-from streams.feedback import FeedbackProcessor
-from streams.flow import Flow, owned_by
+from streams.detection import MODEL_NAME
+from streams.flow import Flow
 from streams.health import FlowMetrics
 from streams.kafka import (
     KafkaSettings,
@@ -44,28 +33,15 @@ from streams.kafka import (
     TopicMissing,
     check_broker,
     describe_topics,
-    producer,
 )
-from streams.ownership import Ownership
-from streams.pipeline import Pipeline
-from streams.recovery import PartitionSource
-from streams.relay import Relay
-from streams.rows import RowEncoder
-from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink
 
 log = structlog.get_logger(__name__)
 
-#: A rate of 0 or below would make amounts that no detector has seen.
-Rate = Annotated[float, msgspec.Meta(gt=0)]
 
 #: What a person may be about to mend while a worker waits for it.
 ABSENT = (KafkaUnavailable, TopicMissing, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
-
-
-class WorkerFailed(Exception):
-    """The worker cannot go on; the message says what happened, where, and what to do."""
 
 
 def run_worker(settings: Settings) -> None:
@@ -141,16 +117,6 @@ def wait_for_champion(registry: ModelRegistry, stopping: threading.Event) -> Mod
     return None
 
 
-def load_detector(registry: ModelRegistry, record: ModelRecord) -> TrainedDetector:
-    try:
-        return TrainedDetector.from_bytes(registry.load(record))
-    except (BadModel, CorruptModel) as error:
-        raise WorkerFailed(
-            f"model {record.name}:{record.version} is refused: {error}; "
-            "promote another version with `headgate models promote`"
-        ) from error
-
-
 async def _serve(
     settings: Settings,
     kafka: KafkaSettings,
@@ -219,104 +185,3 @@ async def _stop(app: FlowApp, flow: Flow) -> None:
 async def _crash(app: object) -> None:
     """Returns when Faust has given up."""
     await app._crashed.wait()  # type: ignore[attr-defined]
-
-
-def build_flow(
-    settings: Settings,
-    kafka: KafkaSettings,
-    database: Database,
-    registry: ModelRegistry,
-    champion: ModelRecord,
-    metrics: FlowMetrics,
-    worker: str,
-) -> Flow:
-    """The flow with its pipelines and relays, not yet started."""
-    ownership = Ownership()
-    rates = read_rates(settings.rates)
-    limits = DecodeLimits(settings.record_size_limit, int(settings.future_tolerance_seconds * 1000))
-    rows = RowEncoder(database.dialect)
-    transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
-    flow: Flow
-
-    def wait(failures: int, error: DatabaseUnavailable) -> None:
-        flow.on_database_away(failures, error)
-
-    detection = DetectionProcessor(
-        Scorer(load_detector(registry, champion), device=choose_device(settings.device)),
-        f"{champion.name}:{champion.version}",
-        PartitionSource(database, rates, wait),
-        rows,
-        DetectionRules(
-            limits=limits,
-            fold_within=int(settings.alert_fold_minutes * 60_000),
-            alert_max_age=int(settings.alert_max_age_seconds * 1000),
-            rates=rates,
-        ),
-        owned_by(ownership, transactions),
-        metrics,
-    )
-    learning = FeedbackProcessor(
-        database,
-        rows,
-        limits,
-        wait=wait,
-        owned=owned_by(ownership, feedback),
-        expiry=timedelta(days=settings.feedback_expiry_days),
-    )
-
-    def pipeline(topic: str, processor: DetectionProcessor | FeedbackProcessor) -> Pipeline:
-        return Pipeline(
-            topic,
-            processor,
-            Committer(database, wait, utc_now),
-            max_batch_records=settings.max_batch_records,
-            clock=time.time,
-            metrics=metrics,
-            on_commit=lambda result: flow.on_commit(result),
-            on_failure=lambda error: flow.on_failure(error),
-        )
-
-    flow = Flow(
-        database=database,
-        kafka=kafka,
-        ownership=ownership,
-        pipelines=[pipeline(transactions, detection), pipeline(feedback, learning)],
-        relays=build_relays(settings, kafka, database, metrics),
-        metrics=metrics,
-        clock=utc_now,
-        owner_name=worker,
-        start_latest=settings.start_from == "latest",
-        fetch_wait_ms=settings.fetch_wait_ms,
-    )
-    return flow
-
-
-def build_relays(settings: Settings, kafka: KafkaSettings, database: Database, metrics: FlowMetrics) -> list[Relay]:
-    client = redis.Redis.from_url(settings.redis.get_secret_value(), socket_timeout=10)
-    views = RedisViews(
-        client,
-        prefix=settings.redis_prefix,
-        ttl_seconds=settings.redis_ttl_seconds,
-        stream_length=settings.alerts_stream_maxlen,
-    )
-    to_kafka = [ALERTS, DEAD_LETTERS]
-    if settings.publish_predictions:
-        to_kafka.append(PREDICTIONS)
-    return [
-        Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
-        Relay(RedisSink(views), [ALERTS], database, metrics, clock=utc_now),
-    ]
-
-
-def read_rates(path: Path | None) -> dict[str, float]:
-    """Currency -> how much of the base currency one unit is."""
-    if path is None:
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Rate])
-    except (OSError, msgspec.DecodeError) as error:
-        raise WorkerFailed(f"HEADGATE_RATES: cannot read {path}: {error}") from error
-
-
-def choose_device(setting: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting

@@ -230,6 +230,25 @@ def record_control(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """From this offset on a partition uses this value of something that comes from outside its log."""
+
+    from_offset: int
+    value: str
+
+
+def latest_control(connection: Connection, topic_generation: int, partition: int, name: str) -> Control | None:
+    row = connection.execute(
+        text(
+            "SELECT from_offset, value FROM stream_controls WHERE topic_generation = :generation "
+            "AND partition = :partition AND name = :name ORDER BY from_offset DESC LIMIT 1"
+        ),
+        {"generation": topic_generation, "partition": partition, "name": name},
+    ).one_or_none()
+    return None if row is None else Control(row.from_offset, row.value)
+
+
 def claim_cursor(connection: Connection, outbox: str, sink: str, claim: Claim, now: datetime) -> int | None:
     """Takes the cursor under the claim's epoch; its position, or None where a newer epoch has it."""
     return connection.execute(

@@ -71,5 +71,9 @@ class RedisViews:
                 )
             return [bool(new) for new in pipeline.execute()]
 
+    def tell_operator(self, message: bytes) -> None:
+        """On the channel `operator`, for whoever listens at this moment."""
+        self._client.publish(self._key("operator"), message)
+
     def _key(self, name: str) -> str:
         return f"{self._prefix}{name}"

@@ -113,6 +113,19 @@ class ModelRegistry:
         self._until_no_conflict(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
         return self.get(name, version)
 
+    def rollback(self, name: str, why: str, clock: Clock) -> ModelRecord:
+        """Makes the version that was champion before the present one the champion again. Raises UnknownModel."""
+        champion = self.champion(name)
+        before = [Model.name == name, Model.promoted_at.is_not(None), Model.alias.is_distinct_from(CHAMPION)]
+        if champion is not None and champion.promoted_at is not None:
+            before.append(Model.promoted_at <= champion.promoted_at)
+        with self._database.reading() as connection:
+            rows = connection.execute(_columns().where(*before).order_by(Model.promoted_at.desc()).limit(1))
+            row = rows.one_or_none()
+        if row is None:
+            raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
+        return self.promote(name, row.version, why, clock)
+
     def load(self, record: ModelRecord) -> bytes:
         path = f"{self._root}/{record.artifact}"
         try:

@@ -45,6 +45,10 @@ class Chunk:
     records: Sequence[Record]
 
 
+#: Runs inside a batch's transaction.
+Finish = Callable[[Connection], None]
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionWork:
     """What one partition contributes to a batch. `finish` runs in the same transaction after all rows are
@@ -54,7 +58,7 @@ class PartitionWork:
     owner: OwnedPartition
     advance: Advance
     rows: Sequence[EncodedRows]
-    finish: Callable[[Connection], None] | None = None
+    finish: Sequence[Finish] = ()
     #: Names of the outboxes that it adds rows to; the relay looks there after the commit.
     outboxes: frozenset[str] = frozenset()
 

@@ -132,8 +132,8 @@ class Committer:
             with connection.begin():
                 write_rows(connection, [rows for work in works for rows in work.rows])
                 for work in works:
-                    if work.finish is not None:
-                        work.finish(connection)
+                    for finish in work.finish:
+                        finish(connection)
                 moved = advance(connection, [work.advance for work in works], self._clock())
                 if len(moved) != len(works):
                     raise PartitionsMoved

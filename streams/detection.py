@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import Connection
 
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
-from storage.progress import Advance, Claim
+from storage.progress import Advance, record_control
 from streams.alerts import AlertBook, AlertRevision, FlaggedEvent, deterministic_id
-from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
 from streams.decode import (
     MILLISECONDS_A_DAY,
     DecodedTransactions,
@@ -26,10 +27,12 @@ from streams.decode import (
 )
 from streams.health import FlowMetrics
 from streams.recovery import PartitionSource
-from streams.rows import RowEncoder, ScoredRows
+from streams.rows import RowEncoder, ScoredRows, WriteAlerts
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
+#: The name in stream_controls under which a partition's model is recorded.
+MODEL_CONTROL = "detector"
 #: Each look for verdicts goes back this far: a label counts from its commit, which follows its joined_at.
 VERDICT_OVERLAP = timedelta(seconds=60)
 
@@ -57,6 +60,8 @@ class PartitionState:
     position: int
     stream_time: int
     book: AlertBook
+    #: The model of the last batch that was prepared; None where that was another's, or none.
+    model: str | None
     #: False until the verdicts from before the restore were looked up.
     looked_back: bool = False
 
@@ -84,6 +89,7 @@ class DetectionProcessor:
         rules: DetectionRules,
         owned: Callable[[], Sequence[OwnedPartition] | None],
         metrics: FlowMetrics,
+        take_model: Callable[[Scorer], str | None],
     ) -> None:
         self._scorer = scorer
         self._model = model
@@ -92,11 +98,13 @@ class DetectionProcessor:
         self._rules = rules
         self._owned = owned
         self._metrics = metrics
+        self._take_model = take_model
         self._partitions: dict[int, PartitionState] = {}
         self._swept_at = 0.0
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        self._model = self._take_model(self._scorer) or self._model
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
@@ -117,8 +125,7 @@ class DetectionProcessor:
         if sweeping:
             self._swept_at = now
             works += self._close_elsewhere(parts, now)
-        self._metrics.resident(self._scorer.resident_accounts)
-        self._metrics.resident(self._scorer.resident_accounts)
+        self._metrics.resident(self._scorer.resident_accounts, self._scorer.outdated_accounts)
         if not works:
             return None
         recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
@@ -159,18 +166,27 @@ class DetectionProcessor:
             known.owner = owner
             return known
         with self._metrics.restoring(claim.topic, claim.partition):
-            book = self._source.patiently(lambda: self._restored(claim))
-        state = PartitionState(owner, claim.next_offset, 0, book)
+            state = self._source.patiently(lambda: self._restored(owner))
         self._partitions[claim.partition] = state
         return state
 
-    def _restored(self, claim: Claim) -> AlertBook:
-        """Folds what is stored of a partition; may be repeated."""
+    def _restored(self, owner: OwnedPartition) -> PartitionState:
+        """Folds what is stored of a partition; may be repeated. The network sees what came since it was activated
+        there; for accounts that are older it begins with their rings, as it did then."""
+        claim = owner.claim
         self._scorer.drop_partition(claim.partition)
+        control = self._source.control(claim, MODEL_CONTROL)
+        ours = control is not None and control.value == self._model
+        activated = control.from_offset if control is not None and ours else claim.next_offset
         for events in self._source.transactions(claim):
-            self._scorer.fold(events)
-        next_sequence, open_alerts = self._source.alerts(claim)
-        return AlertBook(fold_within=self._rules.fold_within, next_sequence=next_sequence, open_alerts=open_alerts)
+            first = int(np.searchsorted(events.offset, activated))
+            if first:
+                self._scorer.remember(events if first == len(events) else events.take(np.arange(first)))
+            if first < len(events):
+                self._scorer.fold(events if not first else events.take(np.arange(first, len(events))))
+        following, alerts = self._source.alerts(claim)
+        book = AlertBook(fold_within=self._rules.fold_within, next_sequence=following, open_alerts=alerts)
+        return PartitionState(owner, claim.next_offset, 0, book, self._model if ours else None)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -242,11 +258,15 @@ class DetectionProcessor:
         encoded = self._rows.transactions(claim, decoded, duplicate, predictions)
         encoded += self._rows.dead_letters(claim, decoded.dead)
         self._metrics.alerts_made(len(revisions))
+        finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
+        if part.state.model != self._model:
+            part.state.model = self._model
+            finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._model))
         return PartitionWork(
             owner,
             step,
             encoded,
-            self._rows.alerts(claim, revisions),
+            finish,
             outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
         )
 
@@ -268,8 +288,8 @@ class DetectionProcessor:
             revisions = self._closings(state, max(state.stream_time, moment))
             if revisions:
                 step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
-                finish = self._rows.alerts(claim, revisions)
                 self._metrics.alerts_made(len(revisions))
+                finish = [WriteAlerts(claim, revisions)]
                 works.append(PartitionWork(owner, step, [], finish, outboxes=frozenset({"alerts"})))
         return works
 
@@ -307,6 +327,19 @@ def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, 
         category=decoded.category,
         memo=decoded.memo,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Records from which offset on a partition is scored by a model, in the transaction of its first batch."""
+
+    topic_generation: int
+    partition: int
+    from_offset: int
+    model: str
+
+    def __call__(self, connection: Connection) -> None:
+        record_control(connection, self.topic_generation, self.partition, MODEL_CONTROL, self.from_offset, self.model)
 
 
 def _outboxes(predictions: bool, alerts: bool, dead_letters: bool) -> Iterator[str]:

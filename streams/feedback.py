@@ -78,7 +78,7 @@ class FeedbackProcessor:
             if claim.partition not in busy and self._pending(claim):
                 position = self._state(owner).position
                 step = Advance(claim.topic_generation, claim.partition, claim.epoch, position, position)
-                works.append(PartitionWork(owner, step, [], self._join(claim, now)))
+                works.append(PartitionWork(owner, step, [], [self._join(claim, now)]))
         return works
 
     def _state(self, owner: OwnedPartition) -> FeedbackState:
@@ -109,7 +109,7 @@ class FeedbackProcessor:
         encoded = self._rows.feedback(claim, decoded, duplicate)
         encoded += self._rows.dead_letters(claim, decoded.dead)
         outboxes = frozenset({"dead_letters"}) if decoded.dead else frozenset()
-        return PartitionWork(owner, step, encoded, self._join(claim, now), outboxes)
+        return PartitionWork(owner, step, encoded, [self._join(claim, now)], outboxes)
 
     def _duplicates(self, state: FeedbackState, decoded: DecodedFeedback) -> npt.NDArray[np.bool_]:
         """Of ids that SQL has, or will have once the batches before this one (and this one) are written."""

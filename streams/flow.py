@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -28,6 +28,14 @@ log = structlog.get_logger(__name__)
 LONGEST_CLAIM_BACKOFF = 2.0
 
 
+class Background(Protocol):
+    """A thread beside the flow."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class Flow:
     """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning."""
 
@@ -39,6 +47,7 @@ class Flow:
         ownership: Ownership,
         pipelines: Sequence[Pipeline],
         relays: Sequence[Relay],
+        background: Sequence[Background] = (),
         metrics: FlowMetrics,
         owner_name: str,
         start_latest: bool = False,
@@ -55,6 +64,7 @@ class Flow:
         self._ownership = ownership
         self._pipelines = {pipeline.topic: pipeline for pipeline in pipelines}
         self._relays = relays
+        self._background = background
         self._metrics = metrics
         self._owner_name = owner_name
         self._start_latest = start_latest
@@ -75,6 +85,8 @@ class Flow:
             pipeline.start()
         for relay in self._relays:
             relay.start()
+        for thread in self._background:
+            thread.start()
 
     def stop_waiting(self) -> None:
         """From now on whoever waits for the database or the broker gives up."""
@@ -87,6 +99,8 @@ class Flow:
             pipeline.stop(self._drain_seconds)
         for relay in self._relays:
             relay.stop(self._drain_seconds)
+        for thread in self._background:
+            thread.stop()
 
     def health(self) -> dict[str, Any]:
         """Ready once partitions are claimed (or there are none for us) and every thread works."""

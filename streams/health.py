@@ -74,6 +74,21 @@ class FlowMetrics:
             registry=into,
         )
         self._resident = Gauge("headgate_resident_accounts", "Accounts whose state is in memory", registry=into)
+        self._outdated = Gauge(
+            "headgate_outdated_accounts",
+            "Resident accounts whose state the present model has yet to build",
+            registry=into,
+        )
+        self._model = Gauge("headgate_model_version", "Version of the detector in use", registry=into)
+        self._swaps = Counter(
+            "headgate_model_swaps_total", "New champions, by what became of them", ["outcome"], registry=into
+        )
+        self._swap = Histogram(
+            "headgate_model_swap_seconds",
+            "Time that a new champion's trial and activation held up the stream",
+            buckets=STAGE_BUCKETS,
+            registry=into,
+        )
 
     @contextmanager
     def computing(self, topic: str) -> Iterator[None]:
@@ -118,8 +133,20 @@ class FlowMetrics:
     def alerts_made(self, revisions: int) -> None:
         self._alerts.inc(revisions)
 
-    def resident(self, accounts: int) -> None:
+    def resident(self, accounts: int, outdated: int) -> None:
         self._resident.set(accounts)
+        self._outdated.set(outdated)
+
+    @contextmanager
+    def swapping(self) -> Iterator[None]:
+        with self._swap.time():
+            yield
+
+    def model_swapped(self, outcome: str) -> None:
+        self._swaps.labels(outcome).inc()
+
+    def model_in_use(self, version: int) -> None:
+        self._model.set(version)
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)

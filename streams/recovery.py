@@ -14,7 +14,7 @@ from models.events import Events
 from models.explain import Reason
 from storage.alert_history import StoredAlert, judged_alerts, judged_since, next_alert_sequence, open_alerts
 from storage.database import Database
-from storage.progress import Claim
+from storage.progress import Claim, Control, latest_control
 from storage.training_data import TransactionColumns, stored_transactions
 from streams.alerts import AlertRevision
 from streams.decode import MILLISECONDS_A_DAY, base_currency_amounts
@@ -46,6 +46,11 @@ class PartitionSource:
                 before_offset=claim.next_offset,
             ):
                 yield stored_events(columns, self._rates)
+
+    def control(self, claim: Claim, name: str) -> Control | None:
+        """What the partition used last of something from outside its log, and from which offset on."""
+        with self._database.reading() as connection:
+            return latest_control(connection, claim.topic_generation, claim.partition, name)
 
     def alerts(self, claim: Claim) -> tuple[int, list[AlertRevision]]:
         """The partition's next alert sequence and its open alerts."""

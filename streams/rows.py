@@ -4,7 +4,6 @@ The only place that knows how a message of the contract lies in the tables. No I
 `alerts` returns: an alert's timeline is read inside the transaction that writes it.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -168,10 +167,6 @@ class RowEncoder:
             encoded.append(encode_rows(self._dialect, tables.Feedback, columns, len(fresh)))
         return encoded
 
-    def alerts(self, claim: Claim, revisions: Sequence[AlertRevision]) -> Callable[[Connection], None] | None:
-        """Writes the revisions, each with its timeline, inside the batch's transaction; None without any."""
-        return functools.partial(_write_alerts, claim, tuple(revisions)) if revisions else None
-
     def _key(
         self, claim: Claim, recorded_at: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]
     ) -> dict[str, object]:
@@ -183,19 +178,28 @@ class RowEncoder:
         }
 
 
-def _write_alerts(claim: Claim, revisions: Sequence[AlertRevision], connection: Connection) -> None:
-    positions = {position for revision in revisions for position in revision.positions or ()}
-    stored = stored_transactions_at(connection, claim.topic_generation, claim.partition, sorted(positions))
-    timelines: dict[str, bytes] = previous_timelines(
-        connection, {revision.alert_id for revision in revisions if revision.positions is None}
-    )
-    rows = []
-    for revision in revisions:
-        if revision.positions is not None:
-            entries = [_timeline_entry(stored[position]) for position in revision.positions if position in stored]
-            timelines[revision.alert_id] = contract.encode(entries)
-        rows.append(_alert_row(claim, revision, timelines.get(revision.alert_id, b"[]")))
-    write_alerts(connection, rows)
+@dataclass(frozen=True, slots=True)
+class WriteAlerts:
+    """Writes revisions of one partition, each with its timeline, inside the batch's transaction."""
+
+    claim: Claim
+    revisions: Sequence[AlertRevision]
+
+    def __call__(self, connection: Connection) -> None:
+        positions = {position for revision in self.revisions for position in revision.positions or ()}
+        stored = stored_transactions_at(
+            connection, self.claim.topic_generation, self.claim.partition, sorted(positions)
+        )
+        timelines: dict[str, bytes] = previous_timelines(
+            connection, {revision.alert_id for revision in self.revisions if revision.positions is None}
+        )
+        rows = []
+        for revision in self.revisions:
+            if revision.positions is not None:
+                entries = [_timeline_entry(stored[position]) for position in revision.positions if position in stored]
+                timelines[revision.alert_id] = contract.encode(entries)
+            rows.append(_alert_row(self.claim, revision, timelines.get(revision.alert_id, b"[]")))
+        write_alerts(connection, rows)
 
 
 def _alert_row(claim: Claim, revision: AlertRevision, timeline: bytes) -> dict[str, object]:

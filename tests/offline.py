@@ -27,12 +27,17 @@ def live_scores(deployment: Deployment) -> dict[Place, float]:
     return {(partition, offset): score for partition, offset, score in rows}
 
 
-def scores_of_stored_events(deployment: Deployment, model: bytes, batch: int = 777) -> dict[Place, float]:
-    """From v_predictions, all partitions through one scorer, in offset order."""
+def stored_events(deployment: Deployment) -> Events:
+    """From v_predictions, in offset order."""
     rows = deployment.sql(
         f"SELECT {STORED_COLUMNS}, {', '.join(OPTIONAL_TEXTS)} FROM v_predictions ORDER BY source_offset"
     )
-    events = _events([{**row._mapping, "occurred_at": row.occurred_at.timestamp() * 1000} for row in rows])
+    return _events([{**row._mapping, "occurred_at": row.occurred_at.timestamp() * 1000} for row in rows])
+
+
+def scores_of_stored_events(deployment: Deployment, model: bytes, batch: int = 777) -> dict[Place, float]:
+    """All partitions through one scorer, in offset order."""
+    events = stored_events(deployment)
     scorer = Scorer(TrainedDetector.from_bytes(model))
     found = [
         scorer.score(events.take(np.arange(first, min(first + batch, len(events))))).score

@@ -81,11 +81,13 @@ def busy_log(accounts: int = 20, hot: int = 300) -> Events:
     )
 
 
-def untrained(hidden: int = 8, **changes: Any) -> TrainedDetector:
-    """Random weights, the same in each call, that answer differently to each event."""
+def untrained(
+    hidden: int = 8, *, seed: int = 3, reporting_limit: float = REPORTING_LIMIT, **changes: Any
+) -> TrainedDetector:
+    """Random weights, the same in each call with the same seed, that answer differently to each event."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        network = Detector(DetectorConfig(hidden=hidden, head=8, reporting_limit=REPORTING_LIMIT))
+        torch.manual_seed(seed)
+        network = Detector(DetectorConfig(hidden=hidden, head=8, reporting_limit=reporting_limit))
     network.mean_F.copy_(torch.linspace(0, 2, len(FEATURES)))
     network.scale_F.fill_(2.0)
     fields = {

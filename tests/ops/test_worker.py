@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ops import worker
-from ops.worker import WorkerFailed, load_detector, read_rates, wait_for_champion
+from ops.compose import WorkerFailed, load_detector, read_rates
+from ops.worker import wait_for_champion
 from storage.database import DatabaseUnavailable
 
 

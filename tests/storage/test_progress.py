@@ -13,11 +13,13 @@ from storage.database import Database
 from storage.progress import (
     Advance,
     Claim,
+    Control,
     advance,
     all_progress,
     audit,
     claim_cursor,
     claim_partitions,
+    latest_control,
     move_cursor,
     read_progress,
     record_control,
@@ -225,4 +227,6 @@ def test_a_control_recorded_again_is_replaced(database: Database) -> None:
             .where(controls.partition == 0, controls.name == "model")
             .order_by(controls.from_offset)
         ).all()
+        latest = [latest_control(connection, 1, partition, "model") for partition in (0, 1, 2)]
     assert [tuple(row) for row in found] == [(100, "detector:2"), (200, "detector:3")]
+    assert latest == [Control(200, "detector:3"), Control(100, "detector:9"), None]

@@ -111,6 +111,24 @@ def test_promoting_moves_the_alias_and_keeps_the_reason(registry: ModelRegistry)
     assert registry.get("detector", 1) == replace(first, alias=None)
 
 
+def test_a_rollback_makes_the_champion_before_the_champion_again(registry: ModelRegistry) -> None:
+    register(registry, alias=CHAMPION)
+    register(registry, alias="challenger")
+    register(registry)
+    registry.promote("detector", 3, "finds more", lambda: NOON + timedelta(hours=1))
+    back = registry.rollback("detector", "finds less", lambda: NOON + timedelta(hours=2))
+    assert (back.version, back.alias, back.promoted_why) == (1, CHAMPION, "finds less")
+    assert registry.champion("detector") == back
+
+
+def test_without_a_champion_before_there_is_nothing_to_roll_back_to(registry: ModelRegistry) -> None:
+    register(registry, alias=CHAMPION)
+    register(registry)
+    with pytest.raises(UnknownModel, match="no version of detector was champion before"):
+        registry.rollback("detector", "why", clock)
+    assert registry.champion("detector") == registry.get("detector", 1)
+
+
 def test_promoting_the_champion_again_and_back_keeps_one_champion(registry: ModelRegistry) -> None:
     register(registry, alias=CHAMPION)
     register(registry, alias="challenger")

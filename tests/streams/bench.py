@@ -1,6 +1,6 @@
 """A processor with its partitions, batch by batch and on one thread: what the pipeline does, without its threads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -149,6 +149,7 @@ def detection(
     partitions: Partitions,
     metrics: FlowMetrics | None = None,
     wait: Wait = give_up,
+    take_model: Callable[[Scorer], str | None] = lambda scorer: None,
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
     """A detection processor without any state, and its scorer."""
@@ -161,6 +162,7 @@ def detection(
         DetectionRules(**rules),
         partitions.usable,
         metrics or FlowMetrics(),
+        take_model,
     )
     return Bench(database, partitions, processor), scorer
 

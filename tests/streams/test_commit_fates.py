@@ -1,7 +1,7 @@
 """A connection that dies at any moment of a transaction: every row once, the same bytes, no step twice."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,11 +15,9 @@ from storage.bulk import encode_rows
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import Advance, Claim, audit, claim_partitions
 from storage.tables import Duplicate
-from streams.batch import OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Finish, OwnedPartition, PartitionWork, PreparedBatch
 from streams.commit import Committer
 from tests.storage.rows import NOON
-
-Finish = Callable[[Connection], None]
 
 
 def claimed(database: Database, *partitions: int) -> dict[int, Claim]:
@@ -29,7 +27,7 @@ def claimed(database: Database, *partitions: int) -> dict[int, Claim]:
     )
 
 
-def work(database: Database, claim: Claim, finish: Finish | None = None, first: int = 0) -> PartitionWork:
+def work(database: Database, claim: Claim, finish: Sequence[Finish] = (), first: int = 0) -> PartitionWork:
     """Three rows and the step over them."""
     columns = {
         **{"day": 20_000, "topic_generation": claim.topic_generation, "source_partition": claim.partition},
@@ -164,7 +162,7 @@ def test_an_unmoved_step_that_may_or_may_not_have_been_written_is_written_again_
         writes.append(connection.execute(text("SELECT count(*) FROM stream_progress")).scalar_one())
 
     step = Advance(claim.topic_generation, 0, claim.epoch, 0, 0)
-    closing_only = PartitionWork(OwnedPartition(claim, "u", 1, 0, 0), step, [], finish)
+    closing_only = PartitionWork(OwnedPartition(claim, "u", 1, 0, 0), step, [], [finish])
     BreaksAtCommit(database, monkeypatch, after=True)
     assert committer.commit(batch(closing_only)).committed == [closing_only]
     assert writes == [1, 1]
@@ -204,7 +202,7 @@ def test_a_backend_that_is_ended_in_mid_transaction_is_replaced(postgres_databas
             other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": ended[0]})
 
     with closing(Committer(postgres_database, waits, lambda: NOON)) as committer:
-        result = committer.commit(batch(work(postgres_database, claim, end_backend)))
+        result = committer.commit(batch(work(postgres_database, claim, [end_backend])))
         assert committer.backend_pid not in (None, *ended)
     assert (len(result.committed), waits) == (1, [1])
     assert stored(postgres_database) == whole(0)
@@ -219,7 +217,7 @@ def test_data_that_the_database_refuses_is_an_error_at_once_and_never_tried_agai
 
     with closing(Committer(postgres_database, waits, lambda: NOON)) as committer:
         with pytest.raises(DataError):
-            committer.commit(batch(work(postgres_database, claim, impossible)))
+            committer.commit(batch(work(postgres_database, claim, [impossible])))
         assert waits == []
         assert stored(postgres_database) == []
         assert len(committer.commit(batch(work(postgres_database, claim))).committed) == 1

@@ -9,6 +9,7 @@ from storage.database import Database
 from streams.alerts import deterministic_id
 from streams.detection import MODEL_KIND
 from streams.health import FlowMetrics
+from streams.rows import WriteAlerts
 from tests.storage.rows import RowMaker
 from tests.streams.bench import NOW, TOPIC, UUID, Bench, Partitions, detection, fraud, moment, payment
 
@@ -161,8 +162,9 @@ def test_the_same_log_processed_twice_makes_the_same_alerts(database: Database, 
             revision
             for batch in bench.batches
             for work in batch.works
-            if work.finish is not None
-            for revision in work.finish.args[1]  # type: ignore[attr-defined]
+            for finish in work.finish
+            if isinstance(finish, WriteAlerts)
+            for revision in finish.revisions
         ]
         made.append([(r.alert_id, r.revision, r.sequence, r.status, r.event_ids) for r in revisions])
     assert made[0] == made[1]

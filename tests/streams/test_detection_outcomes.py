@@ -34,6 +34,9 @@ class EmptyDatabase:
     def transactions(self, claim: Claim) -> list[Events]:
         return []
 
+    def control(self, claim: Claim, name: str) -> None:
+        return None
+
     def alerts(self, claim: Claim) -> tuple[int, list[Any]]:
         return 0, []
 
@@ -119,6 +122,7 @@ def processed(model: TrainedDetector, logs: Sequence[Sequence[Step]], *, cut: bo
         DetectionRules(),
         lambda: owners,
         FlowMetrics(),
+        lambda scorer: None,
     )
     prepared = []
     for turn, chunks in enumerate(batches_of(logs, cut=cut)):

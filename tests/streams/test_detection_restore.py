@@ -12,6 +12,7 @@ from storage.database import Database, DatabaseUnavailable
 from streams.alerts import AlertRevision
 from streams.batch import PreparedBatch
 from streams.health import FlowMetrics
+from streams.rows import WriteAlerts
 from tests.streams.bench import (
     NOW,
     TOPIC,
@@ -67,8 +68,9 @@ def revisions_of(batch: PreparedBatch | None) -> list[AlertRevision]:
     assert batch is not None
     found: list[AlertRevision] = []
     for work in batch.works:
-        if work.finish is not None:
-            found += work.finish.args[1]  # type: ignore[attr-defined]
+        for finish in work.finish:
+            if isinstance(finish, WriteAlerts):
+                found += finish.revisions
     return found
 
 

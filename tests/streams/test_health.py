@@ -54,7 +54,10 @@ def test_a_batch_without_records_is_no_batch_size(metrics: FlowMetrics) -> None:
     ("report", "name", "labels"),
     [
         (lambda m: m.alerts_made(1), "alert_revisions_total", {}),
-        (lambda m: m.resident(1), "resident_accounts", {}),
+        (lambda m: m.resident(1, 0), "resident_accounts", {}),
+        (lambda m: m.resident(2, 1), "outdated_accounts", {}),
+        (lambda m: m.model_in_use(1), "model_version", {}),
+        (lambda m: m.model_swapped("refused"), "model_swaps_total", {"outcome": "refused"}),
         (lambda m: m.relayed("redis", "alerts", 1), "relayed_total", {"sink": "redis", "outbox": "alerts"}),
         (lambda m: m.relay_failed("redis"), "relay_failures_total", {"sink": "redis"}),
         (lambda m: m.database_failed(), "database_failures_total", {}),

@@ -18,7 +18,7 @@ from storage.progress import Claim
 from streams.alerts import AlertRevision
 from streams.decode import DecodeLimits, decode_feedback, decode_transactions
 from streams.recovery import alert_revision
-from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows
+from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows, WriteAlerts
 
 AT = 1_773_489_600_123  # 2026-03-14 12:00:00.123 UTC
 CLAIM = Claim("transactions", 4, 2, epoch=1, next_offset=0)
@@ -215,8 +215,7 @@ def revision(number: int = 1, **changes: Any) -> AlertRevision:
 
 def test_an_alert_s_revision_comes_back_from_sql_as_the_book_knew_it(database: Database) -> None:
     stored = revision()
-    finish = RowEncoder(database.dialect).alerts(CLAIM, [stored])
-    assert finish is not None
+    finish = WriteAlerts(CLAIM, [stored])
     with database.begin() as connection:
         finish(connection)
     with database.begin() as connection:
@@ -236,8 +235,7 @@ def test_a_closing_in_the_batch_that_opened_its_alert_has_its_timeline(database:
         revision(positions=((day, 7), (day, 6))),
         revision(2, status="closed", closed_by="time", positions=None),
     )
-    finish = rows.alerts(CLAIM, [opened, closed])
-    assert finish is not None
+    finish = WriteAlerts(CLAIM, [opened, closed])
     with database.begin() as connection:
         finish(connection)
     with database.reading() as connection:
@@ -253,4 +251,3 @@ def test_nothing_is_encoded_of_nothing(dialect: str) -> None:
     nothing = decode_transactions([], DecodeLimits())
     assert rows.transactions(CLAIM, nothing, np.zeros(0, np.bool_), scored_rows(0)) == []
     assert rows.dead_letters(CLAIM, []) == []
-    assert rows.alerts(CLAIM, []) is None

@@ -1,0 +1,173 @@
+"""From settings to a flow: which part gets which of the others. Composition only; ops/worker.py runs it."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import redis
+import structlog
+import torch
+
+from models.artifact import BadModel, TrainedDetector
+from models.scoring import Scorer
+from ops.clock import utc_now
+from ops.settings import Settings
+from storage.database import Database, DatabaseUnavailable
+from storage.redis_views import RedisViews
+from storage.registry import CorruptModel, ModelRecord, ModelRegistry
+from streams.commit import Committer
+from streams.decode import DecodeLimits
+from streams.detection import DetectionProcessor, DetectionRules
+from streams.feedback import FeedbackProcessor
+from streams.flow import Flow, owned_by
+from streams.health import FlowMetrics
+from streams.kafka import KafkaSettings, producer
+from streams.ownership import Ownership
+from streams.pipeline import Pipeline
+from streams.recovery import PartitionSource
+from streams.relay import Relay
+from streams.rows import RowEncoder
+from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink
+from streams.swap import ChampionWatch, Tell
+
+log = structlog.get_logger(__name__)
+
+#: A rate of 0 or below would make amounts that no detector has seen.
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class WorkerFailed(Exception):
+    """The worker cannot go on; the message says what happened, where, and what to do."""
+
+
+def load_detector(registry: ModelRegistry, record: ModelRecord) -> TrainedDetector:
+    try:
+        return TrainedDetector.from_bytes(registry.load(record))
+    except (BadModel, CorruptModel) as error:
+        raise WorkerFailed(
+            f"model {record.name}:{record.version} is refused: {error}; "
+            "promote another version with `headgate models promote`"
+        ) from error
+
+
+def build_flow(
+    settings: Settings,
+    kafka: KafkaSettings,
+    database: Database,
+    registry: ModelRegistry,
+    champion: ModelRecord,
+    metrics: FlowMetrics,
+    worker: str,
+) -> Flow:
+    """The flow with its pipelines and relays, not yet started."""
+    ownership = Ownership()
+    rates = read_rates(settings.rates)
+    limits = DecodeLimits(settings.record_size_limit, int(settings.future_tolerance_seconds * 1000))
+    rows = RowEncoder(database.dialect)
+    transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
+    views = redis_views(settings)
+    watch = ChampionWatch(registry, champion, metrics, operator_line(views, worker))
+    flow: Flow
+
+    def wait(failures: int, error: DatabaseUnavailable) -> None:
+        flow.on_database_away(failures, error)
+
+    detection = DetectionProcessor(
+        Scorer(load_detector(registry, champion), device=choose_device(settings.device)),
+        f"{champion.name}:{champion.version}",
+        PartitionSource(database, rates, wait),
+        rows,
+        DetectionRules(
+            limits=limits,
+            fold_within=int(settings.alert_fold_minutes * 60_000),
+            alert_max_age=int(settings.alert_max_age_seconds * 1000),
+            rates=rates,
+        ),
+        owned_by(ownership, transactions),
+        metrics,
+        take_model=watch.take,
+    )
+    learning = FeedbackProcessor(
+        database,
+        rows,
+        limits,
+        wait=wait,
+        owned=owned_by(ownership, feedback),
+        expiry=timedelta(days=settings.feedback_expiry_days),
+    )
+
+    def pipeline(topic: str, processor: DetectionProcessor | FeedbackProcessor) -> Pipeline:
+        return Pipeline(
+            topic,
+            processor,
+            Committer(database, wait, utc_now),
+            max_batch_records=settings.max_batch_records,
+            clock=time.time,
+            metrics=metrics,
+            on_commit=lambda result: flow.on_commit(result),
+            on_failure=lambda error: flow.on_failure(error),
+        )
+
+    flow = Flow(
+        background=[watch],
+        database=database,
+        kafka=kafka,
+        ownership=ownership,
+        pipelines=[pipeline(transactions, detection), pipeline(feedback, learning)],
+        relays=build_relays(settings, kafka, views, database, metrics),
+        metrics=metrics,
+        clock=utc_now,
+        owner_name=worker,
+        start_latest=settings.start_from == "latest",
+        fetch_wait_ms=settings.fetch_wait_ms,
+    )
+    return flow
+
+
+def redis_views(settings: Settings) -> RedisViews:
+    return RedisViews(
+        redis.Redis.from_url(settings.redis.get_secret_value(), socket_timeout=10),
+        prefix=settings.redis_prefix,
+        ttl_seconds=settings.redis_ttl_seconds,
+        stream_length=settings.alerts_stream_maxlen,
+    )
+
+
+def operator_line(views: RedisViews, worker: str) -> Tell:
+    """Messages on the Redis channel `operator`; the log has them too, so a Redis that is away loses none."""
+
+    def tell(message: str) -> None:
+        try:
+            views.tell_operator(msgspec.json.encode({"worker": worker, "at": utc_now(), "message": message}))
+        except redis.RedisError as error:
+            log.warning("the operator could not be told", error=str(error), message=message)
+
+    return tell
+
+
+def build_relays(
+    settings: Settings, kafka: KafkaSettings, views: RedisViews, database: Database, metrics: FlowMetrics
+) -> list[Relay]:
+    to_kafka = [ALERTS, DEAD_LETTERS]
+    if settings.publish_predictions:
+        to_kafka.append(PREDICTIONS)
+    return [
+        Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
+        Relay(RedisSink(views), [ALERTS], database, metrics, clock=utc_now),
+    ]
+
+
+def read_rates(path: Path | None) -> dict[str, float]:
+    """Currency -> how much of the base currency one unit is."""
+    if path is None:
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Rate])
+    except (OSError, msgspec.DecodeError) as error:
+        raise WorkerFailed(f"HEADGATE_RATES: cannot read {path}: {error}") from error
+
+
+def choose_device(setting: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
