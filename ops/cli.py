@@ -366,6 +366,23 @@ def redis_rebuild() -> None:
     print(f"{rebuild_redis(load_settings())} alerts written")
 
 
+@bench.command("data")
+def bench_data(
+    transactions: Annotated[Path, typer.Option(help="Write transactions to this .csv or .parquet file.")],
+    labels: Annotated[Path, typer.Option(help="Write the frauds' labels to this .csv or .parquet file.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same data.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write the Fraud Detection Handbook's transactions, made from their published description."""
+    from ops.simulate.handbook import HandbookConfig, write_handbook
+
+    data = write_handbook(transactions, labels, HandbookConfig(seed=seed))
+    if as_json:
+        print_json({"events": len(data), "frauds": int(data.fraud.sum())})
+    else:
+        print(f"{len(data):,} transactions, {int(data.fraud.sum()):,} of them frauds")
+
+
 @bench.command("throughput")
 def bench_throughput(
     events: Annotated[int, typer.Option(help="Transactions in Kafka.")] = 600_000,

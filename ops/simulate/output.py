@@ -101,6 +101,20 @@ def write_labels(path: Path, labels: Labels) -> None:
             )
 
 
+def write_table(path: Path, table: pa.Table) -> None:
+    """A whole table of columns as they are; times as RFC 3339 in CSV. Raises as write_transactions."""
+    check_path(path)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        if path.suffix == ".parquet":
+            pa.parquet.write_table(table, unfinished, compression="zstd")
+        else:
+            pa.csv.write_csv(table, unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def check_path(path: Path) -> None:
     """Before any work is done: raises BadSimulation."""
     if path.suffix not in SUFFIXES:
