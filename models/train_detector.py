@@ -25,11 +25,18 @@ from models.events import MILLISECONDS_A_DAY, Events
 from models.feature_schema import MEMO_PARTS
 from models.features import FeatureBuilder
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
+from models.state import FEATURE_ROWS
 from models.thresholds import threshold_for_budget
 
 FEATURE_CHUNK = 20_000
-#: Events that go through the network at once where no gradient is needed.
-PASS_EVENTS = 200_000
+#: Events that go through the network at once where no gradient is needed; more would fall out of the caches.
+PASS_EVENTS = 32_768
+#: Of an account's events before the later slice, those that warm its state for a look between two epochs: as many as
+#: live state keeps to rebuild its own from.
+WARMING_EVENTS = FEATURE_ROWS
+#: About so many batches make an epoch, within these bounds: a short history needs the steps, a long one the speed.
+STEPS_AN_EPOCH = 100
+LEAST_BATCH, LARGEST_BATCH = 1_024, 8_192
 #: The self-supervised loss beside the supervised one. It shapes the state but must not drown the few frauds.
 SELF_SUPERVISED_WEIGHT = 0.1
 #: A fraud weighs as much as the square root of the legitimate events for each fraud, at most this much.
@@ -46,8 +53,9 @@ class TrainingRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """window: events of an account between two resets of its state; validation_share: the latest part, never trained
-    on; events_per_day: expected traffic, None for that of the data; time_budget_seconds ends training early."""
+    """window: events of an account between two resets of its state; events_per_batch: None for what suits the length
+    of the history; validation_share: the latest part, never trained on; events_per_day: expected traffic, None for
+    that of the data; time_budget_seconds ends training early."""
 
     hidden: int = 64
     epochs: int = 8
@@ -55,7 +63,7 @@ class TrainingConfig:
     learning_rate: float = 4e-3
     weight_decay: float = 1e-4
     window: int = 64
-    events_per_batch: int = 8192
+    events_per_batch: int | None = None
     validation_share: float = 0.25
     least_events: int = 1_000
     alerts_per_day: float = 100.0
@@ -100,19 +108,19 @@ def train(
 ) -> TrainingResult:
     """events in the order of time; labels: 1 fraud, 0 legitimate, -1 unknown. Raises TrainingRefused."""
     began = clock()
-    deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     check_history(events, labels, config)
     torch.manual_seed(config.seed)
     generator = np.random.default_rng(config.seed)
     sequences = prepare(events, labels, config, progress)
     detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
     detector.standardise_by(sequences.features[torch.from_numpy(~sequences.validation)])
-    epochs, quality = fit(detector, sequences, config, generator, progress, lambda: clock() >= deadline)
+    deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
+    fitted = fit(detector, sequences, config, generator, progress, clock, deadline)
     model, metrics = finish(detector, sequences, events, config)
     failed = failed_checks(model, events.take(np.arange(max(0, len(events) - PROBE_EVENTS), len(events))))
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
-    metrics |= {"epochs": epochs, "best_validation": quality, "seconds": clock() - began}
+    metrics |= fitted | {"seconds": clock() - began}
     # What this history cannot tell is left out: not every store takes a number that is none.
     return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)})
 
@@ -175,32 +183,39 @@ def fit(
     config: TrainingConfig,
     generator: np.random.Generator,
     progress: Progress,
-    out_of_time: Callable[[], bool],
-) -> tuple[int, float]:
-    """Epochs until the validation slice stops improving; leaves the best weights. Returns (epochs, best quality)."""
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    weight = positive_weight(sequences)
+    clock: Callable[[], float],
+    deadline: float,
+) -> dict[str, float]:
+    """Epochs until the validation slice stops improving; leaves the best weights. Of the figures, the events trained
+    per second count the epochs whole, each with its look at the validation slice."""
+    optimizer = torch.optim.AdamW(
+        detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    weight, began, events = positive_weight(sequences), clock(), 0
     best, best_quality, since_best, epoch = copy_of(detector), -math.inf, 0, 0
-    while epoch < config.epochs and since_best < config.patience and not out_of_time():
+    while epoch < config.epochs and since_best < config.patience and clock() < deadline:
         epoch += 1
         detector.train()
         batches = training_batches(sequences, config, generator)
         for number, rows_BT in enumerate(batches):
-            if out_of_time():
+            if clock() >= deadline:
                 break
             loss = batch_loss(detector, sequences, rows_BT, weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
             optimizer.step()
+            events += int((rows_BT >= 0).sum())
             progress(f"epoch {epoch}", (number + 1) / len(batches))
-        quality = validation_quality(detector, sequences, config.window)
+        quality = validation_quality(detector, sequences)
         if quality > best_quality:
             best, best_quality, since_best = copy_of(detector), quality, 0
         else:
             since_best += 1
+    seconds = clock() - began
     detector.load_state_dict(best)
-    return epoch, best_quality
+    speed = events / seconds if events and seconds > 0 else math.nan
+    return {"epochs": epoch, "best_validation": best_quality, "training_events_per_second": speed}
 
 
 def positive_weight(sequences: Sequences) -> float | None:
@@ -210,6 +225,12 @@ def positive_weight(sequences: Sequences) -> float | None:
     if not frauds or not legitimate:
         return None
     return min(max(math.sqrt(legitimate / frauds), 1.0), LARGEST_POSITIVE_WEIGHT)
+
+
+def batch_events(sequences: Sequences, config: TrainingConfig) -> int:
+    """At most so many events, padding included, make a batch."""
+    trained = int((~sequences.validation).sum())
+    return config.events_per_batch or min(max(trained // STEPS_AN_EPOCH, LEAST_BATCH), LARGEST_BATCH)
 
 
 def training_batches(sequences: Sequences, config: TrainingConfig, generator: np.random.Generator) -> list[Tensor]:
@@ -223,7 +244,7 @@ def training_batches(sequences: Sequences, config: TrainingConfig, generator: np
     cut = sequences.start[account] - offset[account] + number * config.window
     first = np.maximum(cut, sequences.start[account])
     stop = np.minimum(cut + config.window, sequences.held_out[account])
-    batches = list(padded_rows(first, stop, config.events_per_batch))
+    batches = list(padded_rows(first, stop, batch_events(sequences, config)))
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
@@ -299,11 +320,11 @@ def outputs(detector: Detector, sequences: Sequences, first: npt.NDArray[np.int6
     return Outputs(*(answer.double().numpy() for answer in (logits, unusual, surprise)))
 
 
-def validation_quality(detector: Detector, sequences: Sequences, window: int) -> float:
+def validation_quality(detector: Detector, sequences: Sequences) -> float:
     """Average precision where the later slice holds frauds, else minus the mean surprise. States are warmed by the
-    window before the slice, which tells epochs apart at a fraction of the whole history's cost."""
+    last events before the slice, which tells epochs apart at a fraction of the whole history's cost."""
     waiting = sequences.held_out < sequences.stop
-    first = np.where(waiting, np.maximum(sequences.start, sequences.held_out - window), sequences.stop)
+    first = np.where(waiting, np.maximum(sequences.start, sequences.held_out - WARMING_EVENTS), sequences.stop)
     answers, labels = outputs(detector, sequences, first), sequences.labels
     known = sequences.validation & (labels >= 0)
     if (labels[known] == 1).any() and sequences.trained_frauds:

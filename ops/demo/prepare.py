@@ -168,8 +168,6 @@ def first_detector(
         TrainingConfig(
             alerts_per_day=ALERT_SHARE * config.rate * SECONDS_A_DAY,
             events_per_day=config.rate * SECONDS_A_DAY,
-            window=32,
-            events_per_batch=2048,
             time_budget_seconds=TRAINING_SECONDS,
             seed=config.seed,
         ),

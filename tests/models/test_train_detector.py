@@ -19,11 +19,14 @@ from models.train_detector import (
     TrainingConfig,
     TrainingRefused,
     TrainingResult,
+    batch_events,
+    outputs,
     padded_rows,
     prepare,
     train,
     training_batches,
     validation_begin,
+    validation_quality,
 )
 from tests.models.synthetic import History, history
 
@@ -213,6 +216,19 @@ def test_training_without_a_budget_never_looks_at_the_clock_to_stop(past: Histor
     assert result.metrics["epochs"] == QUICK.epochs
 
 
+def test_the_speed_counts_the_events_and_seconds_of_the_epochs_alone(past: History) -> None:
+    now = [0.0]
+
+    def progress(stage: str, share: float) -> None:
+        now[0] += 1_000.0 if stage == "features" else 5.0 if share == 1.0 else 0.0
+
+    config = replace(QUICK, patience=9)
+    metrics = train(past.events, past.labels, config, progress, clock=lambda: now[0]).metrics
+    trained = (~prepare(past.events, past.labels, config, silent).validation).sum()
+    assert metrics["training_events_per_second"] == pytest.approx(trained / 5.0)
+    assert metrics["seconds"] >= 1_010.0
+
+
 def test_progress_reaches_the_end_of_each_stage(past: History) -> None:
     told = list[tuple[str, float]]()
     train(past.events, past.labels, replace(QUICK, patience=9), lambda stage, share: told.append((stage, share)))
@@ -233,7 +249,7 @@ def test_windows_hold_every_event_before_the_later_slice_once_and_never_two_acco
     assert sorted(taken.tolist()) == np.flatnonzero(~sequences.validation).tolist()
     account = np.repeat(np.arange(len(sequences.start)), sequences.stop - sequences.start)
     for rows in batches:
-        assert rows.numel() <= config.events_per_batch
+        assert rows.numel() <= 256
         for window in rows.numpy():
             own = window[window >= 0]
             assert 1 <= len(own) <= config.window
@@ -263,3 +279,18 @@ def test_a_sequence_longer_than_a_batch_is_a_batch_of_its_own() -> None:
     first, stop = np.array([0, 100, 110]), np.array([100, 110, 110])
     batches = [rows.tolist() for rows in padded_rows(first, stop, events_per_batch=32)]
     assert batches == [[list(range(100, 110))], [list(range(100))]]
+
+
+def test_batches_suit_the_length_of_the_history_unless_told_otherwise(past: History) -> None:
+    sequences = prepare(past.events, past.labels, QUICK, silent)
+    lengths = {trained: replace(sequences, validation=np.zeros(trained, bool)) for trained in (2_000, 400_000, 10**7)}
+    assert [batch_events(longer, QUICK) for longer in lengths.values()] == [1_024, 4_000, 8_192]
+    assert batch_events(lengths[400_000], replace(QUICK, events_per_batch=256)) == 256
+
+
+def test_the_look_between_two_epochs_sees_what_the_whole_history_shows(trained: TrainingResult) -> None:
+    past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
+    sequences, network = prepare(past.events, past.labels, QUICK, silent), trained.model.network
+    whole = outputs(network, sequences, sequences.start).logits[sequences.validation]
+    exact = average_precision(whole, sequences.labels[sequences.validation] == 1)
+    assert validation_quality(network, sequences) == pytest.approx(exact, abs=1e-4)  # without warming: 3e-4
