@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, exists, or_, select, text, update
+from sqlalchemy import Connection, Row, exists, func, or_, select, text, update
 from sqlalchemy.sql import Select
 
 from storage.database import Database
@@ -141,6 +141,40 @@ def finish_training_run(
             .where(TrainingRun.run_id == run_id)
             .values(finished_at=now, status=status, metrics=metrics, model_version=model_version, message=message)
         )
+
+
+def fail_abandoned_runs(database: Database, model_name: str, job: str, now: datetime, message: str) -> int:
+    """Runs of a job (config's "job") that still count as running become failed; returns how many. For a caller that
+    knows that no such run is alive."""
+    with database.begin() as connection:
+        statement = (
+            update(TrainingRun)
+            .where(*_of_job(model_name, job), TrainingRun.status == "running")
+            .values(status="failed", finished_at=now, message=message)
+        )
+        return connection.execute(statement).rowcount
+
+
+def latest_run_start(database: Database, model_name: str, job: str) -> datetime | None:
+    """When the newest run of a job began that came to an end of its own; None without one."""
+    with database.reading() as connection:
+        statement = select(func.max(TrainingRun.started_at)).where(
+            *_of_job(model_name, job), TrainingRun.status.in_(["succeeded", "refused"])
+        )
+        found: datetime | None = connection.execute(statement).scalar()
+        return found
+
+
+def labels_joined_since(database: Database, moment: datetime) -> int:
+    with database.reading() as connection:
+        statement = select(func.count()).where(
+            Feedback.kind == "label", Feedback.status == "joined", Feedback.joined_at >= moment
+        )
+        return int(connection.execute(statement).scalar_one())
+
+
+def _of_job(model_name: str, job: str) -> tuple[Any, ...]:
+    return TrainingRun.model_name == model_name, TrainingRun.config["job"].as_string() == job
 
 
 def _pending(topic_generation: int, partitions: Collection[int]) -> tuple[Any, ...]:

@@ -9,10 +9,13 @@ from storage import tables
 from storage.database import Database
 from storage.training_data import (
     expire_feedback,
+    fail_abandoned_runs,
     finish_training_run,
     has_pending_feedback,
     join_feedback,
     labelled_transactions,
+    labels_joined_since,
+    latest_run_start,
     start_training_run,
     stored_transactions,
 )
@@ -147,3 +150,30 @@ def test_a_training_run_is_running_until_it_is_finished(database: Database) -> N
         ("r1", "failed", NOON, NOON + MINUTE, {"epochs": 3}, {"ap": 0.5}, "out of data"),
         ("r2", "running", NOON, None, {"epochs": 3}, None, None),
     ]
+
+
+def test_runs_of_a_job_are_told_from_those_of_others(database: Database) -> None:
+    for number, (status, job) in enumerate(
+        [("succeeded", "loop"), ("refused", "loop"), ("failed", "loop"), ("running", "loop"), ("running", None)]
+    ):
+        run_id, moment = str(number), NOON + number * MINUTE
+        start_training_run(database, run_id, "detector", moment, {"job": job} if job else {})
+        if status != "running":
+            finish_training_run(database, run_id, moment, status)
+    assert latest_run_start(database, "detector", "loop") == NOON + MINUTE
+    assert latest_run_start(database, "detector", "another") is None
+    assert latest_run_start(database, "policy", "loop") is None
+    assert fail_abandoned_runs(database, "detector", "loop", NOON + 9 * MINUTE, "died") == 1
+    run = tables.TrainingRun
+    with database.reading() as connection:
+        found = connection.execute(select(run.status, run.finished_at, run.message).order_by(run.run_id)).all()
+    assert [tuple(row) for row in found[3:]] == [("failed", NOON + 9 * MINUTE, "died"), ("running", None, None)]
+
+
+def test_labels_count_from_the_moment_they_were_joined(database: Database, rows: RowMaker) -> None:
+    rows.label("early", event_id="e1", joined_at=NOON - MINUTE)
+    rows.label("now", event_id="e1", joined_at=NOON)
+    rows.label("late", alert_id="A", joined_at=NOON + MINUTE, given_at=NOON - 9 * MINUTE)
+    rows.label("pending", event_id="e1", status="pending")
+    rows.label("reward", event_id="e1", kind="reward", joined_at=NOON)
+    assert labels_joined_since(database, NOON) == 2
