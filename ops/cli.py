@@ -167,6 +167,45 @@ def train(
 
 
 @cli.command()
+def retrain(
+    once: Annotated[bool, typer.Option("--once", help="One pass, then end.")] = False,
+    every: Annotated[str, typer.Option(help="A pass so often, as 24h or 7d.")] = "24h",
+    new_labels: Annotated[
+        int | None, typer.Option(min=1, help="Also as soon as so many labels came in since the last pass.")
+    ] = None,
+    alerts_per_day: Annotated[float | None, typer.Option(help="Alert budget; default: the champion's.")] = None,
+    label_horizon_days: Annotated[
+        float, typer.Option(min=0, help="Age from which an event without label is legitimate.")
+    ] = 7.0,
+    judged_share: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share of the matured events, the latest, that only judge.")
+    ] = 0.2,
+    margin: Annotated[float, typer.Option(min=0, help="Average precision that a refresh may lose.")] = 0.02,
+    hidden: Annotated[
+        int | None, typer.Option(min=1, help="Hidden units; other than the champion's, it must be better.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 8,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a challenger from SQL, prove it against the champion and promote it; again and again unless --once."""
+    from models.gate import GateRules
+    from ops.jobs.retrain import RetrainingRules
+    from ops.jobs.retrain_command import run_retraining
+
+    rules = RetrainingRules(
+        label_horizon=timedelta(days=label_horizon_days),
+        judged_share=judged_share,
+        hidden=hidden,
+        alerts_per_day=alerts_per_day,
+        epochs=epochs,
+        seed=seed,
+        gate=GateRules(margin=margin),
+    )
+    run_retraining(load_settings(), rules, once=once, every=every, new_labels=new_labels, as_json=as_json)
+
+
+@cli.command()
 def simulate(
     output: Annotated[Path | None, typer.Option(help="Write transactions to this .csv or .parquet file.")] = None,
     labels: Annotated[Path | None, typer.Option(help="With --output: write labels to this .csv or .parquet.")] = None,

@@ -9,16 +9,21 @@ from ops.compose import WorkerFailed
 from ops.demo.prepare import DemoRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history import UnreadableHistory
+from ops.jobs.retrain_command import BadSchedule
+from ops.jobs.retrain_schedule import RetrainingStopped
 from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
 from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
+from storage.exclusive import AlreadyRunning
 from storage.registry import CorruptModel, UnknownModel
 from streams.kafka import KafkaUnavailable, TopicMissing
 
 KNOWN_ERRORS = (
+    AlreadyRunning,
     BadDatabaseUrl,
     BadModel,
+    BadSchedule,
     BadSimulation,
     BenchmarkFailed,
     CommandError,
@@ -27,6 +32,7 @@ KNOWN_ERRORS = (
     DemoRefused,
     KafkaUnavailable,
     ReplayFailed,
+    RetrainingStopped,
     SchemaOutdated,
     ServiceUnavailable,
     SettingsError,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
 @contextmanager
@@ -16,12 +16,17 @@ def progress_bar(quiet: bool, console: Console | None = None) -> Iterator[Callab
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console or Console(stderr=True), disable=quiet) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=console or Console(stderr=True), disable=quiet)
+    tasks: dict[str, TaskID] = {}
 
-        def progress(stage: str, done: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=done)
+    def progress(stage: str, done: float) -> None:
+        bars.start()  # not before: work that is refused at once leaves no empty line
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=1.0)
+        bars.update(tasks[stage], completed=done)
 
+    try:
         yield progress
+    finally:
+        if tasks:
+            bars.stop()

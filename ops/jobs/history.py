@@ -4,7 +4,7 @@ An event older than the label horizon without a label counts as legitimate; a yo
 self-supervised head (models/labels.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,14 +47,21 @@ class LabelledHistory:
 
 
 def history_from_database(
-    database: Database, rates: Mapping[str, float], *, now: datetime, label_horizon: timedelta
+    database: Database,
+    rates: Mapping[str, float],
+    *,
+    now: datetime,
+    label_horizon: timedelta,
+    progress: Callable[[], None] = lambda: None,
 ) -> LabelledHistory:
+    """All of it, in memory. progress is called after each batch of rows."""
     parts: list[Events] = []
     known: list[npt.NDArray[np.int8]] = []
     with database.reading() as connection:
         for columns in labelled_transactions(connection, since=None, until=now):
             parts.append(stored_events(columns.transactions, rates))
             known.append(columns.label)
+            progress()
     events = Events.concatenate(parts)
     labels = np.concatenate(known) if known else np.zeros(0, np.int8)
     return LabelledHistory(

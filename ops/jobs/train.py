@@ -1,17 +1,25 @@
 """`headgate train`: a detector from a history (history.py), registered and, when asked, promoted."""
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from models.events import Events
 from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
 from ops.jobs.history import LabelledHistory
 from storage.database import Database
 from storage.registry import ModelRecord, ModelRegistry
 from storage.training_data import finish_training_run, start_training_run
 from streams.detection import MODEL_NAME
+
+#: In a registered model's metrics: its training and validation saw nothing later.
+TRAINED_UNTIL = "trained_until"
 
 
 def train_and_register(
@@ -26,28 +34,70 @@ def train_and_register(
 ) -> tuple[ModelRecord, TrainingResult]:
     """promote: why the model becomes the champion; None makes it a challenger, but for the first one. Records the run
     in `training_runs`, whatever comes of it. Raises TrainingRefused."""
-    torch.set_num_threads(1)  # as fast as two at these sizes, and the other core stays free
-    run_id = uuid4().hex
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
-    start_training_run(database, run_id, MODEL_NAME, clock(), settings)
+    with recorded_run(database, settings, clock) as run_id:
+        result = train_on_one_thread(history.events, history.labels, config, progress)
+    first = registry.champion(MODEL_NAME) is None
+    record = register_detector(
+        registry,
+        result,
+        history,
+        clock,
+        alias="champion" if promote or first else "challenger",
+        why=promote or ("first model" if first else None),
+    )
+    finish_training_run(database, run_id, clock(), "succeeded", metrics=result.metrics, model_version=record.version)
+    return record, result
+
+
+@contextmanager
+def recorded_run(database: Database, settings: Mapping[str, Any], clock: Callable[[], datetime]) -> Iterator[str]:
+    """A row in `training_runs` that is running, and refused or failed where the block is; gives its id. A block that
+    succeeds leaves the row to its caller."""
+    run_id = uuid4().hex
+    start_training_run(database, run_id, MODEL_NAME, clock(), dict(settings))
     try:
-        result = train(history.events, history.labels, config, progress)
+        yield run_id
     except TrainingRefused as refusal:
         finish_training_run(database, run_id, clock(), "refused", message=str(refusal))
         raise
     except BaseException as error:
         finish_training_run(database, run_id, clock(), "failed", message=repr(error))
         raise
-    first = registry.champion(MODEL_NAME) is None
-    record = registry.register(
+
+
+def train_on_one_thread(
+    events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Callable[[str, float], None]
+) -> TrainingResult:
+    """As fast as with two at these sizes, and the other core stays free."""
+    torch.set_num_threads(1)
+    return train(events, labels, config, progress)
+
+
+def register_detector(
+    registry: ModelRegistry,
+    result: TrainingResult,
+    history: LabelledHistory,
+    clock: Callable[[], datetime],
+    *,
+    alias: str,
+    why: str | None,
+) -> ModelRecord:
+    """history: what it was trained and validated on; the model's metrics say until when."""
+    return registry.register(
         MODEL_NAME,
         "detector",
         result.model.to_bytes(),
         feature_schema=result.model.feature_schema,
-        metrics=result.metrics,
+        metrics={**result.metrics, TRAINED_UNTIL: trained_until(history).isoformat()},
         clock=clock,
-        alias="champion" if promote or first else "challenger",
-        why=promote or ("first model" if first else None),
+        alias=alias,
+        why=why,
     )
-    finish_training_run(database, run_id, clock(), "succeeded", metrics=result.metrics, model_version=record.version)
-    return record, result
+
+
+def trained_until(history: LabelledHistory) -> datetime:
+    """The time of the latest event that taught or validated: of those with a label where there is one, else of all."""
+    times, labels = history.events.occurred_at, history.labels
+    taught = times[labels >= 0] if (labels >= 0).any() else times
+    return datetime.fromtimestamp(int(taught.max()) / 1000, UTC)

@@ -1,0 +1,84 @@
+"""`headgate retrain`: puts a pass and its schedule together with the settings, and shows each outcome."""
+
+import json
+import re
+from datetime import timedelta
+
+from rich.console import Console
+from rich.table import Table
+
+from models.gate import Comparison
+from ops.clock import utc_now
+from ops.compose import read_rates
+from ops.jobs.retrain import Outcome, RetrainingRules, Workplace, retrain_once
+from ops.jobs.retrain_schedule import Schedule, retrain_until_stopped, stoppable, stopped_by_signals
+from ops.progress import progress_bar
+from ops.settings import Settings
+from storage.database import open_database
+from storage.registry import ModelRegistry
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class BadSchedule(ValueError):
+    """The span between two passes cannot be read."""
+
+
+def run_retraining(
+    settings: Settings, rules: RetrainingRules, *, once: bool, every: str, new_labels: int | None, as_json: bool
+) -> None:
+    """Until the pass is over, or without `once` until a signal. Raises AlreadyRunning, BadSchedule, DatabaseUnavailable
+    and, with `once`, TrainingRefused and RetrainingStopped."""
+    schedule = Schedule(parse_span(every), new_labels)
+    stopping = stopped_by_signals()
+    database = open_database(settings.database.get_secret_value())
+    database.check()
+    registry, rates = ModelRegistry(database, settings.models), read_rates(settings.rates)
+
+    def one_pass() -> Outcome:
+        with progress_bar(as_json) as progress:
+            work = Workplace(database, registry, rates, utc_now, stoppable(progress, stopping))
+            return retrain_once(work, rules)
+
+    def announce(outcome: Outcome) -> None:
+        if as_json:
+            print(json.dumps(outcome.as_json()), flush=True)
+        else:
+            console = Console()
+            console.print(outcome_table(outcome))
+            console.print(outcome.reason, markup=False, highlight=False, soft_wrap=True)
+
+    if once:
+        announce(one_pass())
+    else:
+        retrain_until_stopped(one_pass, announce, database, schedule, utc_now, stopping)
+
+
+def parse_span(text: str) -> timedelta:
+    """7d, 24h, 30m or 90s."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if found is None or not float(found[1]):
+        raise BadSchedule(f"--every must be like 7d, 24h, 30m or 90s, not {text!r}")
+    return timedelta(**{UNITS[found[2]]: float(found[1])})
+
+
+def outcome_table(outcome: Outcome) -> Table:
+    table = Table(title=f"retraining: {outcome.decision}", title_justify="left", caption_justify="left")
+    for name in ("measure", "champion", "challenger", "difference", "interval"):
+        table.add_column(name, justify="left" if name == "measure" else "right")
+    table.add_row("model", outcome.champion or "-", outcome.challenger or "-", "", "")
+    if outcome.verdict is not None:
+        verdict = outcome.verdict
+        add_comparison(table, "average precision", verdict.average_precision)
+        add_comparison(table, "precision at the alert budget", verdict.precision_at_budget)
+        table.caption = (
+            f"judged on {verdict.events:,} matured events, {verdict.frauds:,} frauds in "
+            f"{verdict.accounts_with_fraud:,} accounts"
+        )
+    return table
+
+
+def add_comparison(table: Table, name: str, found: Comparison | None) -> None:
+    if found is not None:
+        interval = f"{found.low:+.3f} to {found.high:+.3f}"
+        table.add_row(name, f"{found.champion:.3f}", f"{found.challenger:.3f}", f"{found.difference:+.3f}", interval)

@@ -1,0 +1,91 @@
+"""When `headgate retrain` makes its next pass, and how it ends: after a span of time, after enough new labels, until a
+signal. What a pass does is retrain.py's business.
+
+The schedule lives in `training_runs`: a restarted process waits for what is left of the span, and a run that died
+counts as none.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from models.train_detector import TrainingRefused
+from ops.jobs.retrain import JOB, LOCK, Outcome, Progress
+from storage.database import Database, DatabaseUnavailable
+from storage.exclusive import AlreadyRunning, exclusively
+from storage.training_data import labels_joined_since, latest_run_start
+from streams.detection import MODEL_NAME
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 30.0
+
+
+class RetrainingStopped(Exception):
+    """A signal came while a pass was under way; the run is recorded as failed and changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A pass every so often, and as soon as so many labels were joined since the last one began."""
+
+    every: timedelta
+    new_labels: int | None = None
+
+
+def is_due(schedule: Schedule, now: datetime, latest: datetime | None, labels_since: Callable[[datetime], int]) -> bool:
+    """latest: when the latest pass began, None for none. labels_since: how many labels were joined since a moment;
+    asked only where it matters."""
+    if latest is None or now - latest >= schedule.every:
+        return True
+    return schedule.new_labels is not None and labels_since(latest) >= schedule.new_labels
+
+
+def retrain_until_stopped(
+    one_pass: Callable[[], Outcome],
+    announce: Callable[[Outcome], None],
+    database: Database,
+    schedule: Schedule,
+    clock: Callable[[], datetime],
+    stopping: threading.Event,
+    poll_seconds: float = POLL_SECONDS,
+) -> None:
+    """Raises AlreadyRunning where another retraining is under way at the start; later ones are waited for."""
+    with exclusively(database, LOCK):
+        pass
+    while not stopping.is_set():
+        try:
+            latest = latest_run_start(database, MODEL_NAME, JOB)
+            if is_due(schedule, clock(), latest, lambda since: labels_joined_since(database, since)):
+                announce(one_pass())
+        except TrainingRefused as refusal:
+            log.warning("retraining refused", why=str(refusal))
+        except (AlreadyRunning, DatabaseUnavailable) as error:
+            log.warning("retraining waits", problem=str(error))
+        except RetrainingStopped:
+            return
+        stopping.wait(poll_seconds)
+
+
+def stopped_by_signals() -> threading.Event:
+    """Set by SIGINT and SIGTERM. For the main thread."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def stoppable(progress: Progress, stopping: threading.Event) -> Progress:
+    """The same progress, which raises RetrainingStopped once the process is to end: between two steps of the work, so
+    that nothing is left half done."""
+
+    def report(stage: str, done: float) -> None:
+        if stopping.is_set():
+            raise RetrainingStopped("stopped by a signal; the run is recorded as failed, and no model was promoted")
+        progress(stage, done)
+
+    return report

@@ -1,0 +1,145 @@
+"""When the next pass is due, and what the loop goes on from."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.train_detector import TrainingRefused
+from ops.jobs.retrain import JOB, LOCK, Outcome
+from ops.jobs.retrain_command import BadSchedule, parse_span
+from ops.jobs.retrain_schedule import RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
+from storage.database import Database, DatabaseUnavailable
+from storage.exclusive import AlreadyRunning, exclusively
+from storage.training_data import finish_training_run, start_training_run
+from streams.detection import MODEL_NAME
+from tests.storage.rows import RowMaker
+
+NOW = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAILY = Schedule(timedelta(days=1))
+DONE = Outcome("refuse", "worse", "fraud:1")
+
+
+class Loop:
+    """A schedule on a database, whose passes end as told: with an outcome, or with an error that is raised."""
+
+    def __init__(self, database: Database, *ends: Outcome | Exception) -> None:
+        self.database = database
+        self.ends = list(ends)
+        self.announced: list[Outcome] = []
+        self.stopping = threading.Event()
+        self.polls = 0
+
+    def one_pass(self) -> Outcome:
+        end = self.ends.pop(0)
+        if not self.ends:
+            self.stopping.set()
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    def clock(self) -> datetime:
+        """Asked once for each poll; after many without a pass, the test is over."""
+        self.polls += 1
+        if self.polls == 5:
+            self.stopping.set()
+        return NOW
+
+    def run(self, schedule: Schedule = DAILY) -> None:
+        arguments = (self.one_pass, self.announced.append, self.database, schedule, self.clock, self.stopping)
+        retrain_until_stopped(*arguments, poll_seconds=0.0)
+
+
+def ran(database: Database, hours_ago: float, status: str = "refused", job: str = JOB) -> None:
+    run_id = f"{hours_ago} {status} {job}"
+    start_training_run(database, run_id, MODEL_NAME, NOW - hours_ago * HOUR, {"job": job})
+    finish_training_run(database, run_id, NOW - hours_ago * HOUR, status)
+
+
+@given(st.floats(0, 50), st.integers(0, 20), st.one_of(st.none(), st.integers(1, 20)))
+def test_a_pass_is_due_after_its_span_or_with_enough_labels(hours: float, joined: int, wanted: int | None) -> None:
+    schedule = Schedule(timedelta(days=1), wanted)
+    due = is_due(schedule, NOW, NOW - hours * HOUR, lambda since: joined)
+    assert due == (timedelta(hours=hours) >= timedelta(days=1) or (wanted is not None and joined >= wanted))
+    assert is_due(schedule, NOW, None, lambda since: 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "passes"),
+    [
+        ([], 1),
+        ([(23.9, "refused", JOB)], 0),
+        ([(24.0, "succeeded", JOB)], 1),
+        ([(30.0, "succeeded", JOB), (1.0, "refused", JOB)], 0),
+        ([(1.0, "failed", JOB)], 1),
+        ([(1.0, "succeeded", "another job")], 1),
+    ],
+)
+def test_a_restarted_loop_waits_for_what_is_left_of_the_span(
+    database: Database, before: list[tuple[float, str, str]], passes: int
+) -> None:
+    for hours_ago, status, job in before:
+        ran(database, hours_ago, status, job)
+    loop = Loop(database, DONE)
+    loop.run()
+    assert loop.announced == [DONE] * passes
+
+
+def test_labels_joined_since_the_latest_pass_began_start_the_next(database: Database) -> None:
+    ran(database, 2)
+    rows = RowMaker(database)
+    rows.label("before", event_id="e1", joined_at=NOW - 3 * HOUR)
+    rows.label("pending", event_id="e2", status="pending")
+    rows.label("one", event_id="e3", joined_at=NOW - HOUR)
+    for new_labels, passes in ((2, 0), (1, 1)):
+        loop = Loop(database, DONE)
+        loop.run(Schedule(timedelta(days=1), new_labels))
+        assert len(loop.announced) == passes
+
+
+def test_refusals_and_absent_services_do_not_end_the_loop(database: Database) -> None:
+    troubles = (TrainingRefused("too few"), DatabaseUnavailable("away"), AlreadyRunning("another"))
+    loop = Loop(database, *troubles, DONE)
+    loop.run()
+    assert (loop.ends, loop.announced) == ([], [DONE])
+
+
+def test_other_errors_end_it_and_so_does_a_signal_during_a_pass(database: Database) -> None:
+    with pytest.raises(MemoryError):
+        Loop(database, MemoryError(), DONE).run()
+    loop = Loop(database, RetrainingStopped("by a signal"), DONE)
+    loop.run()
+    assert loop.ends == [DONE]
+
+
+def test_a_loop_does_not_begin_beside_a_retraining_that_is_under_way(database: Database) -> None:
+    loop = Loop(database, DONE)
+    with exclusively(database, LOCK), pytest.raises(AlreadyRunning):
+        loop.run()
+    assert loop.announced == []
+
+
+def test_work_goes_on_until_the_step_at_which_a_signal_has_come() -> None:
+    stopping, seen = threading.Event(), []
+    progress = stoppable(lambda stage, done: seen.append((stage, done)), stopping)
+    progress("epoch 1", 0.5)
+    stopping.set()
+    with pytest.raises(RetrainingStopped):
+        progress("epoch 1", 1.0)
+    assert seen == [("epoch 1", 0.5)]
+
+
+def test_spans_are_read_with_their_unit() -> None:
+    spans = {
+        "7d": timedelta(days=7),
+        "24h": timedelta(days=1),
+        " 1.5h ": timedelta(minutes=90),
+        "90s": timedelta(0, 90),
+    }
+    assert {text: parse_span(text) for text in spans} == spans
+    for wrong in ("", "24", "0h", "1w", "-1h", "1h30m"):
+        with pytest.raises(BadSchedule, match="must be like 7d"):
+            parse_span(wrong)
