@@ -43,7 +43,7 @@ SECONDS_A_DAY = 86_400
 ALERT_SHARE = 0.005
 #: What is older when it is scored raises no alert: the history.
 ALERT_MAX_AGE_SECONDS = 30
-TRAINING_SECONDS = 12.0
+TRAINING_SECONDS = 20.0
 READY_SECONDS = 120.0
 #: Kept with the model, and how a later demo recognises it.
 MADE_BY_DEMO = "first model of a demo"

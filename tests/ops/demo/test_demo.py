@@ -66,7 +66,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 def test_the_demo_raises_alerts_by_itself_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with demo(tmp_path, "--for", "30", "--rate", "100", "--json") as process:
+    with demo(tmp_path, "--for", "30", "--json") as process:
         output, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     summary = json.loads(output.splitlines()[-1])
