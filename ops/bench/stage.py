@@ -112,7 +112,7 @@ def stage(events: int, accounts: int, partitions: int, hidden: int, progress: Pr
 def disk_folder() -> Iterator[tuple[Path, str]]:
     """A temporary folder on a real disk and its file system, removed afterwards. Others may enter it: PostgreSQL does
     not run as root."""
-    candidates = {Path(tempfile.gettempdir()), Path("/var/tmp")}
+    candidates = dict.fromkeys([Path(tempfile.gettempdir()), Path("/var/tmp")])  # in this order
     found = {parent: file_system_of(parent) for parent in candidates if os.access(parent, os.W_OK)}
     real = [parent for parent, kind in found.items() if kind not in IN_MEMORY]
     if not real:
