@@ -13,6 +13,7 @@ import torch
 from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
 from ops.clock import utc_now
+from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
@@ -124,15 +125,6 @@ def build_flow(
         fetch_wait_ms=settings.fetch_wait_ms,
     )
     return flow
-
-
-def redis_views(settings: Settings) -> RedisViews:
-    return RedisViews(
-        redis.Redis.from_url(settings.redis.get_secret_value(), socket_timeout=10),
-        prefix=settings.redis_prefix,
-        ttl_seconds=settings.redis_ttl_seconds,
-        stream_length=settings.alerts_stream_maxlen,
-    )
 
 
 def operator_line(views: RedisViews, worker: str) -> Tell:

@@ -32,6 +32,11 @@ def alert_message(row: AlertRow) -> contract.Alert:
     return msgspec.convert(fields, contract.Alert)
 
 
+def alert_view(row: AlertRow) -> AlertView:
+    """What Redis keeps of a stored revision."""
+    return AlertView(row.alert_id, row.revision, row.account_id, row.score, contract.encode(alert_message(row)))
+
+
 class KafkaSink:
     """`alerts`, `dead-letters` and `predictions`. The producer is idempotent and does not linger."""
 
@@ -101,10 +106,7 @@ class RedisSink:
         self._views = views
 
     def publish(self, outbox: str, rows: Sequence[AlertRow]) -> None:
-        views = [
-            AlertView(row.alert_id, row.revision, row.account_id, row.score, contract.encode(alert_message(row)))
-            for row in rows
-        ]
+        views = [alert_view(row) for row in rows]
         try:
             self._views.publish_alerts(views)
         except redis.RedisError as error:
