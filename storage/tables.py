@@ -109,7 +109,8 @@ class Transaction(LogKey, Base):
 
 
 class Prediction(LogKey, Base):
-    """What the detector said of one transaction; alert_id where it opened or raised an alert."""
+    """What the detector said of one transaction; alert_id where it opened or raised an alert. unexplained: how little
+    the account's own history explains the amount, from 0 to 1 (models/labels.py)."""
 
     __tablename__ = "predictions"
     __table_args__ = _hot_indexes("predictions")
@@ -124,6 +125,24 @@ class Prediction(LogKey, Base):
     score_kind: Mapped[str]
     model: Mapped[str]
     alert_id: Mapped[str | None]
+    unexplained: Mapped[float | None]
+
+
+class ShadowPrediction(LogKey, Base):
+    """What a challenger said of one transaction that it scored beside the champion. It never alerts."""
+
+    __tablename__ = "shadow_predictions"
+    __table_args__ = (Index("ix_shadow_predictions_occurred_at", "occurred_at", postgresql_using="brin"),)
+
+    event_id: Mapped[str]
+    account_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    scored_at: Mapped[datetime]
+    score: Mapped[float]
+    threshold: Mapped[float]
+    flagged: Mapped[bool]
+    score_kind: Mapped[str]
+    model: Mapped[str]
 
 
 class Duplicate(LogKey, Base):
@@ -264,6 +283,47 @@ class TrainingRun(Base):
     config: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any] | None]
     message: Mapped[str | None]
+
+
+class LabelVersion(Base):
+    """One version of what labels say of merchants: all that was known at `known_at`. matured_until: events up to then
+    have matured; joined_until: labels joined up to then were read. corrections: labels that came after maturity."""
+
+    __tablename__ = "label_versions"
+
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    known_at: Mapped[datetime]
+    matured_until: Mapped[datetime]
+    joined_until: Mapped[datetime]
+    made_at: Mapped[datetime]
+    events: Mapped[int]
+    frauds: Mapped[int]
+    corrections: Mapped[int]
+
+
+class MerchantLabels(Base):
+    """What matured labels say of one merchant since the version that changed it last. Sums decay over a week and a
+    month and hold as of `as_of`; run_...: the latest run of unexplained frauds (models/labels.py)."""
+
+    __tablename__ = "merchant_labels"
+    __table_args__ = (Index("ix_merchant_labels_version", "version"),)
+
+    merchant_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    as_of: Mapped[datetime]
+    events_week: Mapped[float]
+    events_month: Mapped[float]
+    frauds_week: Mapped[float]
+    frauds_month: Mapped[float]
+    unexplained_week: Mapped[float]
+    unexplained_month: Mapped[float]
+    run_open: Mapped[bool]
+    run_frauds: Mapped[int]
+    run_first: Mapped[datetime | None]
+    run_last: Mapped[datetime | None]
+    run_after: Mapped[datetime | None]
+    latest_legitimate: Mapped[datetime | None]
+    legitimate_since_run: Mapped[int]
 
 
 class StreamProgress(Base):
