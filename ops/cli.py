@@ -190,7 +190,7 @@ def retrain(
 ) -> None:
     """Train a challenger from SQL, prove it against the champion and promote it; again and again unless --once."""
     from models.gate import GateRules
-    from ops.jobs.retrain import RetrainingRules
+    from ops.jobs.challenge import RetrainingRules
     from ops.jobs.retrain_command import run_retraining
 
     rules = RetrainingRules(

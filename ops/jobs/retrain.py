@@ -1,24 +1,18 @@
 """One pass of the learning loop: a challenger from what SQL holds, proven against the champion, promoted or not.
 
-The latest matured events, later than anything the champion was trained on, are kept from the challenger's training;
-both models score the whole history in order and are judged on those (models/gate.py). Promotion in the registry is
-all that happens then: running workers look there. The schedule is retrain_schedule.py's business.
+How a challenger is trained and judged is challenge.py's business, the schedule retrain_schedule.py's. Promotion in
+the registry is all that happens in the end: running workers look there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from models.artifact import BadModel, TrainedDetector
-from models.checks import failed_checks
-from models.events import MILLISECONDS_A_DAY, Events
-from models.gate import GateRules, JudgedEvents, Kind, Verdict, judge, too_few
-from models.scoring import Scorer
-from models.train_detector import PROBE_EVENTS, TrainingConfig, TrainingRefused, TrainingResult
+from models.gate import Verdict
+from models.train_detector import TrainingRefused
+from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training
 from ops.jobs.history import LabelledHistory, history_from_database
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
 from storage.database import Database
@@ -31,29 +25,6 @@ from streams.detection import MODEL_NAME
 JOB = "retrain"
 LOCK = "retraining"
 ABANDONED = "the process ended before the run did"
-SCORED_AT_ONCE = 8_192
-DEFAULT_ALERTS_PER_DAY = 100.0
-DEFAULT_HIDDEN = 64
-
-Progress = Callable[[str, float], None]
-Trainer = Callable[[Events, npt.NDArray[np.int8], TrainingConfig, Progress], TrainingResult]
-
-
-@dataclass(frozen=True, slots=True)
-class RetrainingRules:
-    """judged_share: of the matured events, the latest, which judge and never train. hidden and alerts_per_day: None
-    takes the champion's."""
-
-    label_horizon: timedelta = timedelta(days=7)
-    judged_share: float = 0.2
-    hidden: int | None = None
-    alerts_per_day: float | None = None
-    epochs: int = 8
-    seed: int = 0
-    gate: GateRules = field(default_factory=GateRules)
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "job": JOB, "label_horizon": self.label_horizon.total_seconds()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +49,10 @@ class Champion:
         """Epoch milliseconds. A model that does not say so knew nothing later than its registration."""
         said = self.record.metrics.get(TRAINED_UNTIL)
         return _milliseconds(datetime.fromisoformat(said) if said else self.record.created_at)
+
+    @property
+    def incumbent(self) -> Incumbent:
+        return Incumbent(self.model, self.trained_until, self.record.metrics.get("alerts_per_day"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +85,7 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
     """Raises AlreadyRunning, DatabaseUnavailable, and TrainingRefused with what the history lacks."""
     with exclusively(work.database, LOCK) as still_held:
         fail_abandoned_runs(work.database, MODEL_NAME, JOB, work.clock(), ABANDONED)
-        with recorded_run(work.database, rules.as_json(), work.clock) as run_id:
+        with recorded_run(work.database, as_json(rules), work.clock) as run_id:
             champion = present_champion(work.registry)
             work.progress("history", 0.0)
             history = history_from_database(
@@ -124,7 +99,7 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
             if champion is None:
                 outcome = first_model(work, rules, history)
             else:
-                outcome = challenge(work, rules, history, champion, still_held)
+                outcome = challenge_champion(work, rules, history, champion, still_held)
             finish_training_run(
                 work.database,
                 run_id,
@@ -151,45 +126,24 @@ def present_champion(registry: ModelRegistry) -> Champion | None:
 
 
 def first_model(work: Workplace, rules: RetrainingRules, history: LabelledHistory) -> Outcome:
-    """Whatever can be trained beats none, so all of the history teaches."""
-    result = work.trainer(history.events, history.labels, training_config(rules, None), work.progress)
-    why = "first model"
-    record = register_detector(work.registry, result, history, work.clock, alias="champion", why=why)
+    result = first_training(history, rules, work.trainer, work.progress)
+    record = register_detector(work.registry, result, history, work.clock, alias="champion", why="first model")
     return Outcome("first model", "there was no champion", None, name_of(record), metrics=result.metrics)
 
 
-def challenge(
+def challenge_champion(
     work: Workplace,
     rules: RetrainingRules,
     history: LabelledHistory,
     champion: Champion,
     still_held: Callable[[], None],
 ) -> Outcome:
-    taught, rows = split(history, champion.trained_until, rules.judged_share)
-    fraud, account = history.labels[rows] == 1, account_numbers(history.events, rows)
-    config = training_config(rules, champion)
-    before = name_of(champion.record)
-    verdict = too_few(fraud, account, kind_of(config, champion), rules.gate)
-    if verdict is not None:  # before an hour of training rather than after it
-        until = datetime.fromtimestamp(int(taught.events.occurred_at[-1]) / 1000, UTC)
-        verdict = replace(verdict, reason=f"{verdict.reason}, in matured events after {until:%Y-%m-%d %H:%M} UTC")
+    found = challenge(history, champion.incumbent, rules, work.trainer, work.progress)
+    verdict, before = found.verdict, name_of(champion.record)
+    if found.result is None:
         return Outcome(verdict.decision, verdict.reason, before, verdict=verdict)
-    result = work.trainer(taught.events, taught.labels, config, work.progress)
-    failed = failed_checks(result.model, history.events.take(rows[-PROBE_EVENTS:]))
-    if failed:
-        raise TrainingRefused(f"the challenger is unfit for use: {'; '.join(failed)}")
-    record = register_detector(work.registry, result, taught, work.clock, alias="challenger", why=None)
-    scores = scores_from((champion.model, result.model), history.events, int(rows[0]), work.progress)
-    known = np.isfinite(scores[0][rows])  # a repeat of an event has no score
-    judged = JudgedEvents(
-        fraud[known],
-        account[known],
-        scores[0][rows][known],
-        scores[1][rows][known],
-        budget_share(history.events.occurred_at[rows], config.alerts_per_day),
-    )
-    verdict = judge(judged, kind_of(config, champion), rules.gate, np.random.default_rng(rules.seed))
-    outcome = Outcome(verdict.decision, verdict.reason, before, name_of(record), verdict, result.metrics)
+    record = register_detector(work.registry, found.result, found.taught, work.clock, alias="challenger", why=None)
+    outcome = Outcome(verdict.decision, verdict.reason, before, name_of(record), verdict, found.result.metrics)
     return promote_unless_changed(work, outcome, record, still_held) if verdict.decision == "promote" else outcome
 
 
@@ -206,71 +160,9 @@ def promote_unless_changed(
     return outcome
 
 
-def split(
-    history: LabelledHistory, champion_until: int, judged_share: float
-) -> tuple[LabelledHistory, npt.NDArray[np.intp]]:
-    """What may teach, and the rows that judge: matured, later than all of that and than what the champion knew.
-    champion_until in epoch milliseconds. Raises TrainingRefused."""
-    times, labels = history.events.occurred_at, history.labels
-    matured = labels >= 0
-    if not (labels == 1).any():
-        raise TrainingRefused(f"no fraud is known among {int(matured.sum())} matured events")
-    cut = max(int(np.quantile(times[matured], 1 - judged_share)), champion_until)
-    count = int(np.searchsorted(times, cut, "right"))
-    taught = LabelledHistory(history.events.take(np.arange(count)), labels[:count])
-    return taught, np.flatnonzero(matured & (times > cut))
-
-
-def training_config(rules: RetrainingRules, champion: Champion | None) -> TrainingConfig:
-    """As the champion's where the rules leave it open. Its reporting limit is what running workers count by."""
-    config = TrainingConfig(
-        hidden=rules.hidden or DEFAULT_HIDDEN,
-        epochs=rules.epochs,
-        seed=rules.seed,
-        alerts_per_day=rules.alerts_per_day or DEFAULT_ALERTS_PER_DAY,
-    )
-    if champion is None:
-        return config
-    own = champion.model.network.config
-    budget = rules.alerts_per_day or champion.record.metrics.get("alerts_per_day") or DEFAULT_ALERTS_PER_DAY
-    return replace(
-        config, hidden=rules.hidden or own.hidden, alerts_per_day=budget, reporting_limit=own.reporting_limit
-    )
-
-
-def kind_of(config: TrainingConfig, champion: Champion) -> Kind:
-    """Another size is a new design, and has to be better."""
-    return "refresh" if config.hidden == champion.model.network.config.hidden else "design"
-
-
-def scores_from(
-    models: Sequence[TrainedDetector], events: Events, first: int, progress: Progress
-) -> list[npt.NDArray[np.float64]]:
-    """float64[n] for each model, NaN for repeats and for most events before row `first`, which only move the state."""
-    scorers = [Scorer(model) for model in models]
-    scores = [np.full(len(events), np.nan) for _ in models]
-    for start in range(0, len(events), SCORED_AT_ONCE):
-        rows = np.arange(start, min(start + SCORED_AT_ONCE, len(events)))
-        chunk = events.take(rows)
-        for scorer, found in zip(scorers, scores, strict=True):
-            if rows[-1] < first:
-                scorer.fold(chunk)
-            else:
-                found[rows] = scorer.score(chunk).score
-        progress("compare", (rows[-1] + 1) / len(events))
-    return scores
-
-
-def account_numbers(events: Events, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """int64[len(rows)], from 0."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(events.account_id[row], len(numbers)) for row in rows.tolist()], np.int64)
-
-
-def budget_share(occurred_at: npt.NDArray[np.int64], alerts_per_day: float) -> float:
-    """Alerts that the budget allows in the span of these events, over the events."""
-    days = max((int(occurred_at[-1]) - int(occurred_at[0])) / MILLISECONDS_A_DAY, 1e-6)
-    return min(max(alerts_per_day * days, 1.0) / len(occurred_at), 1.0)
+def as_json(rules: RetrainingRules) -> dict[str, Any]:
+    """For `training_runs.config`."""
+    return {**asdict(rules), "job": JOB, "label_horizon": rules.label_horizon.total_seconds()}
 
 
 def name_of(record: ModelRecord) -> str:

@@ -10,7 +10,8 @@ from rich.table import Table
 from models.gate import Comparison
 from ops.clock import utc_now
 from ops.compose import read_rates
-from ops.jobs.retrain import Outcome, RetrainingRules, Workplace, retrain_once
+from ops.jobs.challenge import RetrainingRules
+from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.retrain_schedule import Schedule, retrain_until_stopped, stoppable, stopped_by_signals
 from ops.progress import progress_bar
 from ops.settings import Settings

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from models.train_detector import TrainingRefused
-from ops.jobs.retrain import JOB, LOCK, Outcome, Progress
+from ops.jobs.challenge import Progress
+from ops.jobs.retrain import JOB, LOCK, Outcome
 from storage.database import Database, DatabaseUnavailable
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.training_data import labels_joined_since, latest_run_start

@@ -16,25 +16,15 @@ from models.detector import Detector, DetectorConfig
 from models.events import Events
 from models.feature_schema import FEATURE_SCHEMA
 from models.gate import GateRules
-from models.scoring import Scorer
 from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
-from ops.jobs import retrain
+from ops.jobs.challenge import RetrainingRules
 from ops.jobs.history import LabelledHistory
-from ops.jobs.retrain import (
-    Champion,
-    Outcome,
-    RetrainingRules,
-    Workplace,
-    retrain_once,
-    scores_from,
-    split,
-    training_config,
-)
+from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.train import trained_until
 from storage import tables
 from storage.database import Database, DatabaseUnavailable
 from storage.exclusive import AlreadyRunning, exclusively
-from storage.registry import ModelRecord, ModelRegistry
+from storage.registry import ModelRegistry
 from storage.training_data import start_training_run
 from streams.detection import MODEL_NAME
 from tests.models.logs import untrained
@@ -237,20 +227,6 @@ def test_a_pass_that_lost_its_lock_promotes_nothing(loop: Loop) -> None:
     assert [run.status for run in loop.runs()] == ["failed"]
 
 
-def test_what_the_rules_leave_open_is_as_with_the_champion() -> None:
-    network = Detector(DetectorConfig(hidden=24, reporting_limit=3_000.0))
-    metrics = {"alerts_per_day": 70.0}
-    record = ModelRecord(MODEL_NAME, 1, "detector", NOW, "", "", 0, 1, metrics, "champion", NOW, None)
-    champion = Champion(record, untrained(network=network))
-    own = training_config(RetrainingRules(), champion)
-    assert (own.hidden, own.alerts_per_day, own.reporting_limit) == (24, 70.0, 3_000.0)
-    given = training_config(RetrainingRules(hidden=32, alerts_per_day=5, epochs=2, seed=9), champion)
-    assert (given.hidden, given.alerts_per_day, given.reporting_limit) == (32, 5, 3_000.0)
-    assert (given.epochs, given.seed) == (2, 9)
-    first = training_config(RetrainingRules(), None)
-    assert (first.hidden, first.alerts_per_day, first.reporting_limit) == (64, 100.0, 10_000.0)
-
-
 def test_a_champion_that_does_not_say_what_it_knew_knew_all_until_its_registration(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=None)
@@ -331,33 +307,3 @@ def test_a_model_knew_its_latest_labelled_event_or_without_labels_its_latest_eve
     for known, latest in ((labels, 4), (np.full(10, -1, np.int8), 9)):
         expected = datetime.fromtimestamp(int(some.occurred_at[latest]) / 1000, UTC)
         assert trained_until(LabelledHistory(some, known)) == expected
-
-
-@pytest.mark.parametrize(
-    ("champion_until", "count", "judging"), [(-1, 8, [8, 9]), (6, 8, [8, 9]), (8, 9, [9]), (20, 12, [])]
-)
-def test_what_judges_is_matured_and_later_than_what_either_model_knew(
-    champion_until: int, count: int, judging: list[int]
-) -> None:
-    times = np.arange(12)
-    events = Events.from_columns(
-        {
-            **{"event_id": [f"e{n}" for n in times], "occurred_at": times, "amount": times},
-            **{"account_id": ["a"] * 12, "merchant_id": ["m"] * 12},
-        }
-    )
-    labels = np.array([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, -1, -1], np.int8)
-    taught, rows = split(LabelledHistory(events, labels), champion_until, judged_share=0.2)
-    assert (len(taught.events), rows.tolist()) == (count, judging)
-
-
-def test_scores_are_those_of_a_scorer_that_saw_the_whole_history(
-    good: TrainedDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrain, "SCORED_AT_ONCE", 300)
-    some = PAST.events.take(np.append(np.arange(3_000), [2_999]))  # the last event comes twice
-    (found, other) = scores_from((good, of_size(HIDDEN)), some, 1_000, lambda stage, done: None)
-    expected = Scorer(good).score(some).score
-    np.testing.assert_allclose(found[1_000:3_000], expected[1_000:3_000], atol=1e-5)
-    assert np.isnan(found[3_000])
-    assert np.abs(other[1_000:3_000] - found[1_000:3_000]).max() > 0.01

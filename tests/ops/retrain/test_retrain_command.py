@@ -14,7 +14,8 @@ import pytest
 from models.feature_schema import FEATURE_SCHEMA
 from models.gate import Comparison, Verdict
 from ops.clock import utc_now
-from ops.jobs.retrain import Outcome, RetrainingRules, Workplace, retrain_once
+from ops.jobs.challenge import RetrainingRules
+from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.retrain_command import outcome_table
 from storage.database import Database
 from storage.exclusive import exclusively
@@ -30,6 +31,7 @@ PASS = """
 import sys
 from ops.clock import utc_now
 from ops.jobs import retrain
+from ops.jobs.challenge import RetrainingRules
 from ops.jobs.train import train_on_one_thread
 from storage.database import open_database
 from storage.registry import ModelRegistry
@@ -48,7 +50,7 @@ retrain.promote_unless_changed = wait_there("promoted", retrain.promote_unless_c
 database = open_database(url)
 trainer = wait_there("trained", train_on_one_thread)
 work = retrain.Workplace(database, ModelRegistry(database, models), {}, utc_now, lambda stage, done: None, trainer)
-retrain.retrain_once(work, retrain.RetrainingRules(hidden=8, epochs=1, seed=1))
+retrain.retrain_once(work, RetrainingRules(hidden=8, epochs=1, seed=1))
 """
 #: So many units that no pass ends by itself while a test looks.
 ENDLESS = ("--hidden", "1024", "--epochs", "100")

@@ -1,0 +1,166 @@
+"""A challenger from a history, and the verdict on it against the champion: what `headgate retrain` does with the
+history from SQL, and `headgate backtest` with what was known at a moment of one from files.
+
+The latest matured events, later than anything the champion was trained on, are kept from the challenger's training;
+both models score the whole history in order and are judged on those (models/gate.py). It knows neither SQL nor the
+registry, and promotes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact import TrainedDetector
+from models.checks import failed_checks
+from models.events import MILLISECONDS_A_DAY, Events
+from models.gate import GateRules, JudgedEvents, Kind, Verdict, judge, too_few
+from models.scoring import Scorer
+from models.train_detector import PROBE_EVENTS, TrainingConfig, TrainingRefused, TrainingResult
+from ops.jobs.history import LabelledHistory
+
+SCORED_AT_ONCE = 8_192
+DEFAULT_ALERTS_PER_DAY = 100.0
+DEFAULT_HIDDEN = 64
+
+Progress = Callable[[str, float], None]
+Trainer = Callable[[Events, npt.NDArray[np.int8], TrainingConfig, Progress], TrainingResult]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainingRules:
+    """label_horizon: the age from which an event without a label is legitimate. judged_share: of the matured events,
+    the latest, which judge and never train. hidden and alerts_per_day: None takes the champion's."""
+
+    label_horizon: timedelta = timedelta(days=7)
+    judged_share: float = 0.2
+    hidden: int | None = None
+    alerts_per_day: float | None = None
+    epochs: int = 8
+    seed: int = 0
+    gate: GateRules = field(default_factory=GateRules)
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """The champion as far as a challenge needs it. trained_until: epoch milliseconds, its training and validation saw
+    nothing later. alerts_per_day: None where it does not say."""
+
+    model: TrainedDetector
+    trained_until: int
+    alerts_per_day: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What came of it. result: None where there was too little to judge by, so that nothing was trained; taught: what
+    the challenger was, or would have been, trained on."""
+
+    verdict: Verdict
+    taught: LabelledHistory
+    result: TrainingResult | None = None
+
+
+def first_training(
+    history: LabelledHistory, rules: RetrainingRules, trainer: Trainer, progress: Progress
+) -> TrainingResult:
+    """Whatever can be trained beats none, so all of the history teaches. Raises TrainingRefused."""
+    return trainer(history.events, history.labels, training_config(rules, None), progress)
+
+
+def challenge(
+    history: LabelledHistory, champion: Incumbent, rules: RetrainingRules, trainer: Trainer, progress: Progress
+) -> Challenge:
+    """Raises TrainingRefused."""
+    taught, rows = split(history, champion.trained_until, rules.judged_share)
+    fraud, account = history.labels[rows] == 1, account_numbers(history.events, rows)
+    config = training_config(rules, champion)
+    kind = kind_of(config, champion)
+    verdict = too_few(fraud, account, kind, rules.gate)
+    if verdict is not None:  # before an hour of training rather than after it
+        until = datetime.fromtimestamp(int(taught.events.occurred_at[-1]) / 1000, UTC)
+        reason = f"{verdict.reason}, in matured events after {until:%Y-%m-%d %H:%M} UTC"
+        return Challenge(replace(verdict, reason=reason), taught)
+    result = trainer(taught.events, taught.labels, config, progress)
+    failed = failed_checks(result.model, history.events.take(rows[-PROBE_EVENTS:]))
+    if failed:
+        raise TrainingRefused(f"the challenger is unfit for use: {'; '.join(failed)}")
+    scores = scores_from((champion.model, result.model), history.events, int(rows[0]), progress)
+    known = np.isfinite(scores[0][rows])  # a repeat of an event has no score
+    judged = JudgedEvents(
+        fraud[known],
+        account[known],
+        scores[0][rows][known],
+        scores[1][rows][known],
+        budget_share(history.events.occurred_at[rows], config.alerts_per_day),
+    )
+    return Challenge(judge(judged, kind, rules.gate, np.random.default_rng(rules.seed)), taught, result)
+
+
+def split(
+    history: LabelledHistory, champion_until: int, judged_share: float
+) -> tuple[LabelledHistory, npt.NDArray[np.intp]]:
+    """What may teach, and the rows that judge: matured, later than all of that and than what the champion knew.
+    champion_until in epoch milliseconds. Raises TrainingRefused."""
+    times, labels = history.events.occurred_at, history.labels
+    matured = labels >= 0
+    if not (labels == 1).any():
+        raise TrainingRefused(f"no fraud is known among {int(matured.sum())} matured events")
+    cut = max(int(np.quantile(times[matured], 1 - judged_share)), champion_until)
+    count = int(np.searchsorted(times, cut, "right"))
+    taught = LabelledHistory(history.events.take(np.arange(count)), labels[:count])
+    return taught, np.flatnonzero(matured & (times > cut))
+
+
+def training_config(rules: RetrainingRules, champion: Incumbent | None) -> TrainingConfig:
+    """As the champion's where the rules leave it open. Its reporting limit is what running workers count by."""
+    config = TrainingConfig(
+        hidden=rules.hidden or DEFAULT_HIDDEN,
+        epochs=rules.epochs,
+        seed=rules.seed,
+        alerts_per_day=rules.alerts_per_day or DEFAULT_ALERTS_PER_DAY,
+    )
+    if champion is None:
+        return config
+    own = champion.model.network.config
+    budget = rules.alerts_per_day or champion.alerts_per_day or DEFAULT_ALERTS_PER_DAY
+    return replace(
+        config, hidden=rules.hidden or own.hidden, alerts_per_day=budget, reporting_limit=own.reporting_limit
+    )
+
+
+def kind_of(config: TrainingConfig, champion: Incumbent) -> Kind:
+    """Another size is a new design, and has to be better."""
+    return "refresh" if config.hidden == champion.model.network.config.hidden else "design"
+
+
+def scores_from(
+    models: Sequence[TrainedDetector], events: Events, first: int, progress: Progress
+) -> list[npt.NDArray[np.float64]]:
+    """float64[n] for each model, NaN for repeats and for most events before row `first`, which only move the state."""
+    scorers = [Scorer(model) for model in models]
+    scores = [np.full(len(events), np.nan) for _ in models]
+    for start in range(0, len(events), SCORED_AT_ONCE):
+        rows = np.arange(start, min(start + SCORED_AT_ONCE, len(events)))
+        chunk = events.take(rows)
+        for scorer, found in zip(scorers, scores, strict=True):
+            if rows[-1] < first:
+                scorer.fold(chunk)
+            else:
+                found[rows] = scorer.score(chunk).score
+        progress("compare", (rows[-1] + 1) / len(events))
+    return scores
+
+
+def account_numbers(events: Events, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """int64[len(rows)], from 0."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(events.account_id[row], len(numbers)) for row in rows.tolist()], np.int64)
+
+
+def budget_share(occurred_at: npt.NDArray[np.int64], alerts_per_day: float) -> float:
+    """Alerts that the budget allows in the span of these events, over the events."""
+    days = max((int(occurred_at[-1]) - int(occurred_at[0])) / MILLISECONDS_A_DAY, 1e-6)
+    return min(max(alerts_per_day * days, 1.0) / len(occurred_at), 1.0)

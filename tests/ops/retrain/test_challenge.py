@@ -1,0 +1,55 @@
+"""How a history is split, what a challenger is trained with, and the scores that judge it."""
+
+import numpy as np
+import pytest
+
+from models.detector import Detector, DetectorConfig
+from models.events import Events
+from models.scoring import Scorer
+from ops.jobs import challenge
+from ops.jobs.challenge import Incumbent, RetrainingRules, scores_from, split, training_config
+from ops.jobs.history import LabelledHistory
+from tests.models.logs import untrained
+from tests.models.synthetic import history
+
+
+def test_what_the_rules_leave_open_is_as_with_the_champion() -> None:
+    network = Detector(DetectorConfig(hidden=24, reporting_limit=3_000.0))
+    champion = Incumbent(untrained(network=network), trained_until=0, alerts_per_day=70.0)
+    own = training_config(RetrainingRules(), champion)
+    assert (own.hidden, own.alerts_per_day, own.reporting_limit) == (24, 70.0, 3_000.0)
+    given = training_config(RetrainingRules(hidden=32, alerts_per_day=5, epochs=2, seed=9), champion)
+    assert (given.hidden, given.alerts_per_day, given.reporting_limit) == (32, 5, 3_000.0)
+    assert (given.epochs, given.seed) == (2, 9)
+    first = training_config(RetrainingRules(), None)
+    assert (first.hidden, first.alerts_per_day, first.reporting_limit) == (64, 100.0, 10_000.0)
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "count", "judging"), [(-1, 8, [8, 9]), (6, 8, [8, 9]), (8, 9, [9]), (20, 12, [])]
+)
+def test_what_judges_is_matured_and_later_than_what_either_model_knew(
+    champion_until: int, count: int, judging: list[int]
+) -> None:
+    times = np.arange(12)
+    events = Events.from_columns(
+        {
+            **{"event_id": [f"e{n}" for n in times], "occurred_at": times, "amount": times},
+            **{"account_id": ["a"] * 12, "merchant_id": ["m"] * 12},
+        }
+    )
+    labels = np.array([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, -1, -1], np.int8)
+    taught, rows = split(LabelledHistory(events, labels), champion_until, judged_share=0.2)
+    assert (len(taught.events), rows.tolist()) == (count, judging)
+
+
+def test_scores_are_those_of_a_scorer_that_saw_the_whole_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenge, "SCORED_AT_ONCE", 300)
+    past = history(3_000, accounts=250, days=40, seed=4).events
+    some = past.take(np.append(np.arange(3_000), [2_999]))  # the last event comes twice
+    one = untrained(hidden=16)
+    (found, other) = scores_from((one, untrained(hidden=16, seed=4)), some, 1_000, lambda stage, done: None)
+    expected = Scorer(one).score(some).score
+    np.testing.assert_allclose(found[1_000:3_000], expected[1_000:3_000], atol=1e-5)
+    assert np.isnan(found[3_000])
+    assert np.abs(other[1_000:3_000] - found[1_000:3_000]).max() > 0.01
