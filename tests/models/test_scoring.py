@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from models.artifact import TrainedDetector
 from models.detector import NARROW_WAVE
 from models.events import Events
+from models.running import wave_order
 from models.runs import find_runs
-from models.scoring import Scorer, wave_order
+from models.scoring import Scorer
 from tests.models.logs import busy_log, cut, log_of, logs, of_partition, one_at_a_time, untrained
 from tests.models.synthetic import history
 

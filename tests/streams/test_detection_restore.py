@@ -60,7 +60,7 @@ def state_of(scorer: Scorer, partition: int) -> dict[str, dict[str, Any]]:
     for account in (f"a{number}" for number in range(ACCOUNTS)):
         slot = features.account_slots.slot(partition, account)
         own = {name: array[slot].copy() for name, array in features.accounts.arrays.items()}
-        found[account] = own | {"hidden": scorer._hidden.values[slot].numpy().copy()}
+        found[account] = own | {"hidden": scorer._running._hidden.values[slot].numpy().copy()}
     return found
 
 
