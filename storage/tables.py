@@ -326,6 +326,42 @@ class MerchantLabels(Base):
     legitimate_since_run: Mapped[int]
 
 
+class ScoreSketch(Base):
+    """How many events had which score in one hour (by event time) of a partition under a model, of those that may
+    alert. bins: counts by log-odds, compressed (models/score_counts.py); until_offset: events before it are counted."""
+
+    __tablename__ = "score_sketches"
+    __table_args__ = (Index("ix_score_sketches_updated_at", "updated_at"),)
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    events: Mapped[int]
+    flagged: Mapped[int]
+    opened: Mapped[int]
+    latest_at: Mapped[datetime]
+    bins: Mapped[bytes]
+    until_offset: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class Drift(Base):
+    """What was found to have changed against what a model was trained on, at most once a day for each subject (a
+    feature, "score" or "alerts"). detector is "psi" or "adwin"; value is above bound."""
+
+    __tablename__ = "drifts"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    detector: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    detected_at: Mapped[datetime]
+    value: Mapped[float]
+    bound: Mapped[float]
+    worker: Mapped[str]
+
+
 class StreamProgress(Base):
     """Who owns a partition and how far SQL has it.
 

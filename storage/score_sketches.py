@@ -1,0 +1,201 @@
+"""How many events had which score in which hour, per partition and model: written with the batches that count them,
+merged by every worker. What a bin means is the models package's business.
+
+Each write adds what was counted since the one before and says up to which offset, so a write that is repeated adds
+nothing, and what a killed worker had not written is counted again from its predictions.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.tables import Alert, Prediction, ScoreSketch
+
+Counts = npt.NDArray[np.int64]
+#: How long an hour is kept.
+KEPT = timedelta(days=35)
+
+
+_COLUMNS = (
+    ScoreSketch.topic_generation,
+    ScoreSketch.source_partition,
+    ScoreSketch.model,
+    ScoreSketch.hour,
+    ScoreSketch.events,
+    ScoreSketch.flagged,
+    ScoreSketch.opened,
+    ScoreSketch.latest_at,
+    ScoreSketch.bins,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SketchHour:
+    """One model's events of one hour, of which `latest` is the time of the latest. bins int64[n]: events by score."""
+
+    model: str
+    hour: datetime
+    events: int
+    flagged: int
+    opened: int
+    latest: datetime
+    bins: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class SketchPlace:
+    """Which row a sketch comes from."""
+
+    topic_generation: int
+    partition: int
+    model: str
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredColumns:
+    """Stored predictions of one model as columns; times in epoch milliseconds; opened: whether the event opened an
+    alert."""
+
+    occurred_at: Counts
+    scored_at: Counts
+    score: npt.NDArray[np.float64]
+    flagged: npt.NDArray[np.bool_]
+    opened: npt.NDArray[np.bool_]
+
+
+def add_to_sketches(
+    connection: Connection,
+    topic_generation: int,
+    partition: int,
+    until_offset: int,
+    counted: Sequence[SketchHour],
+    now: datetime,
+) -> bool:
+    """Adds what was counted of a partition's events before until_offset; False where that was added already. For the
+    transaction that owns the partition's progress."""
+    known = counted_until(connection, topic_generation, partition)
+    if not counted or (known is not None and known >= until_offset):
+        return False
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    for one in counted:
+        key = {
+            "topic_generation": topic_generation,
+            "source_partition": partition,
+            "model": one.model,
+            "hour": one.hour,
+        }
+        place = [getattr(ScoreSketch, name) == value for name, value in key.items()]
+        stored = connection.execute(select(*_COLUMNS).where(*place)).one_or_none()
+        total = one if stored is None else _sum(_hour(stored), one)
+        values = {
+            "events": total.events,
+            "flagged": total.flagged,
+            "opened": total.opened,
+            "latest_at": total.latest,
+            "bins": zlib.compress(total.bins.astype("<i4").tobytes(), 1),
+            "until_offset": until_offset,
+            "updated_at": now,
+        }
+        statement = insert(ScoreSketch).values(**key, **values)
+        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+    connection.execute(
+        delete(ScoreSketch).where(
+            ScoreSketch.topic_generation == topic_generation,
+            ScoreSketch.source_partition == partition,
+            ScoreSketch.hour < max(one.hour for one in counted) - KEPT,
+        )
+    )
+    return True
+
+
+def counted_until(connection: Connection, topic_generation: int, partition: int) -> int | None:
+    """Up to which offset the partition's events are counted; None where none is."""
+    statement = select(func.max(ScoreSketch.until_offset)).where(
+        ScoreSketch.topic_generation == topic_generation, ScoreSketch.source_partition == partition
+    )
+    found: int | None = connection.execute(statement).scalar()
+    return found
+
+
+def predictions_between(
+    connection: Connection, topic_generation: int, partition: int, from_offset: int, before_offset: int
+) -> dict[str, ScoredColumns]:
+    """Model -> what it said of a partition's transactions in this range of offsets."""
+    opened = and_(
+        Alert.alert_id == Prediction.alert_id,
+        Alert.revision == 1,
+        Alert.source_offset == Prediction.source_offset,
+    )
+    statement = (
+        select(
+            Prediction.model,
+            Prediction.occurred_at,
+            Prediction.scored_at,
+            Prediction.score,
+            Prediction.flagged,
+            Alert.alert_id,
+        )
+        .outerjoin(Alert, opened)
+        .where(
+            Prediction.topic_generation == topic_generation,
+            Prediction.source_partition == partition,
+            Prediction.source_offset >= from_offset,
+            Prediction.source_offset < before_offset,
+        )
+        .order_by(Prediction.source_offset)
+    )
+    by_model: dict[str, list[Any]] = {}
+    for row in connection.execute(statement):
+        by_model.setdefault(row.model, []).append(row)
+    return {
+        model: ScoredColumns(
+            occurred_at=_milliseconds([row.occurred_at for row in rows]),
+            scored_at=_milliseconds([row.scored_at for row in rows]),
+            score=np.array([row.score for row in rows]),
+            flagged=np.array([row.flagged for row in rows], np.bool_),
+            opened=np.array([row.alert_id is not None for row in rows], np.bool_),
+        )
+        for model, rows in by_model.items()
+    }
+
+
+def sketches_changed_since(
+    connection: Connection, hours_from: datetime, changed: datetime | None
+) -> list[tuple[SketchPlace, SketchHour]]:
+    """The sketches of all partitions from an hour on that were written since a moment; None for all."""
+    statement = select(*_COLUMNS).where(ScoreSketch.hour >= hours_from)
+    if changed is not None:
+        statement = statement.where(ScoreSketch.updated_at >= changed)
+    return [
+        (SketchPlace(row.topic_generation, row.source_partition, row.model, row.hour), _hour(row))
+        for row in connection.execute(statement)
+    ]
+
+
+def _hour(row: Any) -> SketchHour:
+    bins = np.frombuffer(zlib.decompress(row.bins), "<i4").astype(np.int64)
+    return SketchHour(row.model, row.hour, row.events, row.flagged, row.opened, row.latest_at, bins)
+
+
+def _sum(stored: SketchHour, added: SketchHour) -> SketchHour:
+    return SketchHour(
+        added.model,
+        added.hour,
+        stored.events + added.events,
+        stored.flagged + added.flagged,
+        stored.opened + added.opened,
+        max(stored.latest, added.latest),
+        stored.bins + added.bins,
+    )
+
+
+def _milliseconds(times: Sequence[datetime]) -> Counts:
+    return np.array([round(time.timestamp() * 1000) for time in times], np.int64)
