@@ -30,7 +30,7 @@ from streams.pipeline import Pipeline
 from streams.recovery import PartitionSource
 from streams.relay import Relay
 from streams.rows import RowEncoder
-from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink
+from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, model_updates
 from streams.swap import ChampionWatch, Tell
 
 log = structlog.get_logger(__name__)
@@ -142,7 +142,7 @@ def operator_line(views: RedisViews, worker: str) -> Tell:
 def build_relays(
     settings: Settings, kafka: KafkaSettings, views: RedisViews, database: Database, metrics: FlowMetrics
 ) -> list[Relay]:
-    to_kafka = [ALERTS, DEAD_LETTERS]
+    to_kafka = [ALERTS, DEAD_LETTERS, model_updates(f"{settings.topic_prefix}transactions")]
     if settings.publish_predictions:
         to_kafka.append(PREDICTIONS)
     return [

@@ -1,6 +1,6 @@
 """Committed rows past a cursor, in the order they are to be published.
 
-A position is an alert revision's sequence, or a dead letter's or prediction's offset.
+A position is an alert revision's or model update's sequence, or a dead letter's or prediction's offset.
 """
 
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.orm import aliased
 
-from storage.tables import Alert, DeadLetter, Prediction
+from storage.tables import Alert, DeadLetter, ModelUpdate, Prediction
 
 PREDICTION_DAYS = 8
 
@@ -57,6 +57,15 @@ class PredictionRow:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class ModelUpdateRow:
+    sequence: int
+    name: str
+    version: int
+    promoted_at: datetime
+    why: str | None
+
+
 OutboxRow = TypeVar("OutboxRow", AlertRow, DeadLetterRow, PredictionRow)
 
 
@@ -93,6 +102,15 @@ def predictions_after(
         limit,
         Prediction.day.in_(days),
     )
+
+
+def model_updates_after(
+    connection: Connection, _topic_generation: int, _partition: int, position: int, limit: int
+) -> list[ModelUpdateRow]:
+    """They belong to no partition; one partition's cursor says how far they are published."""
+    columns = [getattr(ModelUpdate, field.name) for field in fields(ModelUpdateRow)]
+    statement = select(*columns).where(ModelUpdate.sequence >= position).order_by(ModelUpdate.sequence).limit(limit)
+    return [ModelUpdateRow(**row._mapping) for row in connection.execute(statement)]
 
 
 def every_latest_alert(connection: Connection, limit: int) -> list[AlertRow]:

@@ -1,10 +1,11 @@
 """Registered models: files beside their rows in `models`, checked by sha256 at every load.
 
-Files go to a folder or an object store (fsspec). A file is complete before its row exists; a row never changes but
-for its alias. No pickle: what the bytes mean is the models package's business.
+Files go to a folder or an object store (fsspec). A file is complete before its row exists; of a row only the alias
+changes, and what is kept with it. Whoever becomes champion is written to `model_updates` in the same transaction, for
+the relay to publish. No pickle: what the bytes mean is the models package's business.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -12,14 +13,16 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import fsspec
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
-from storage.tables import Model
+from storage.tables import Model, ModelUpdate
 
-CHAMPION = "champion"
+CHAMPION, SHADOW = "champion", "shadow"
 ATTEMPTS = 20
+#: Key of PostgreSQL's advisory lock.
+REGISTRY_LOCK = 4_815_162_344
 Clock = Callable[[], datetime]
 Changed = TypeVar("Changed")
 
@@ -32,8 +35,14 @@ class UnknownModel(Exception):
     """No such version is registered."""
 
 
+class ModelInUse(Exception):
+    """The champion cannot be its own shadow."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
+    """A row of `models`."""
+
     name: str
     version: int
     kind: str
@@ -46,6 +55,23 @@ class ModelRecord:
     alias: str | None
     promoted_at: datetime | None
     promoted_why: str | None
+    withdrawn_at: datetime | None
+    withdrawn_why: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    @property
+    def withdrawn(self) -> bool:
+        """Taken out of use by the service itself, and not promoted since."""
+        if self.withdrawn_at is None:
+            return False
+        return self.promoted_at is None or self.promoted_at <= self.withdrawn_at
+
+    @property
+    def insisted_on(self) -> bool:
+        """Promoted although the service had withdrawn it before."""
+        return self.withdrawn_at is not None and not self.withdrawn
 
 
 class ModelRegistry:
@@ -90,10 +116,18 @@ class ModelRegistry:
                 _set_alias(connection, name, version, alias, clock(), why)
             return version
 
-        return self.get(name, self._until_no_conflict(insert_next))
+        return self.get(name, self._change(insert_next))
 
     def champion(self, name: str) -> ModelRecord | None:
         return self._one(Model.name == name, Model.alias == CHAMPION)
+
+    def shadow(self, name: str) -> ModelRecord | None:
+        """The version that scores beside the champion."""
+        return self._one(Model.name == name, Model.alias == SHADOW)
+
+    def before(self, champion: ModelRecord) -> ModelRecord | None:
+        """The version that was champion before this one, past those that were withdrawn."""
+        return self._one(*_was_champion(champion.name, champion), newest_promotion=True)
 
     def get(self, name: str, version: int) -> ModelRecord:
         record = self._one(Model.name == name, Model.version == version)
@@ -110,21 +144,49 @@ class ModelRegistry:
     def promote(self, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
         """Makes a version the champion; the champion before it keeps its row without the alias."""
         self.get(name, version)
-        self._until_no_conflict(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
+        self._change(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
         return self.get(name, version)
 
     def rollback(self, name: str, why: str, clock: Clock) -> ModelRecord:
         """Makes the version that was champion before the present one the champion again. Raises UnknownModel."""
-        champion = self.champion(name)
-        before = [Model.name == name, Model.promoted_at.is_not(None), Model.alias.is_distinct_from(CHAMPION)]
-        if champion is not None and champion.promoted_at is not None:
-            before.append(Model.promoted_at <= champion.promoted_at)
-        with self._database.reading() as connection:
-            rows = connection.execute(_columns().where(*before).order_by(Model.promoted_at.desc()).limit(1))
-            row = rows.one_or_none()
-        if row is None:
+        before = self._one(*_was_champion(name, self.champion(name)), newest_promotion=True)
+        if before is None:
             raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
-        return self.promote(name, row.version, why, clock)
+        return self.promote(name, before.version, why, clock)
+
+    def withdraw(self, champion: ModelRecord, why: str, clock: Clock) -> ModelRecord | None:
+        """Takes a champion that misbehaves out of use, for the one before it; that one's record where this call did
+        so, None where it is no longer the champion, was promoted anew since, or has none before it."""
+
+        def change(connection: Connection) -> int | None:
+            row = connection.execute(_newest_of(_was_champion(champion.name, champion))).first()
+            if row is None or not _take_out(connection, champion, CHAMPION, clock(), why):
+                return None
+            reason = f"automatic rollback from {champion}: {why}"
+            _set_alias(connection, champion.name, row.version, CHAMPION, clock(), reason)
+            return int(row.version)
+
+        version = self._change(change)
+        return None if version is None else self.get(champion.name, version)
+
+    def start_shadow(self, name: str, version: int) -> ModelRecord:
+        """Has a version score beside the champion, in place of another that did. Raises UnknownModel, ModelInUse."""
+        if self.get(name, version).alias == CHAMPION:
+            raise ModelInUse(f"{name}:{version} is the champion; it cannot be its own shadow")
+        self._change(lambda connection: _set_alias(connection, name, version, SHADOW, None, None))
+        return self.get(name, version)
+
+    def end_shadow(self, name: str) -> ModelRecord | None:
+        """Which version it was."""
+        shadow = self.shadow(name)
+        if shadow is not None:
+            off = update(Model).where(*_is(shadow), Model.alias == SHADOW).values(alias=None)
+            self._change(lambda connection: connection.execute(off))
+        return shadow
+
+    def withdraw_shadow(self, shadow: ModelRecord, why: str, clock: Clock) -> bool:
+        """Ends a shadow that misbehaves; false where it was none any more."""
+        return self._change(lambda connection: _take_out(connection, shadow, SHADOW, clock(), why))
 
     def load(self, record: ModelRecord) -> bytes:
         path = f"{self._root}/{record.artifact}"
@@ -136,11 +198,14 @@ class ModelRegistry:
             raise CorruptModel(f"{path} is not the file that was registered: its sha256 differs")
         return data
 
-    def _until_no_conflict(self, change: Callable[[Connection], Changed]) -> Changed:
-        """Again where another process took the same version number or alias in the meantime."""
+    def _change(self, change: Callable[[Connection], Changed]) -> Changed:
+        """One at a time, so that versions and sequences have no gaps; again where another process took the same
+        number all the same."""
         for attempt in range(ATTEMPTS):
             try:
                 with self._database.begin() as connection:
+                    if connection.dialect.name == "postgresql":
+                        connection.execute(select(func.pg_advisory_xact_lock(REGISTRY_LOCK)))
                     return change(connection)
             except IntegrityError:
                 if attempt == ATTEMPTS - 1:
@@ -154,9 +219,10 @@ class ModelRegistry:
         self._files.pipe_file(unfinished, data)
         self._files.mv(unfinished, path)
 
-    def _one(self, *conditions: Any) -> ModelRecord | None:
+    def _one(self, *conditions: Any, newest_promotion: bool = False) -> ModelRecord | None:
+        statement = _newest_of(conditions) if newest_promotion else _columns().where(*conditions)
         with self._database.reading() as connection:
-            row = connection.execute(_columns().where(*conditions)).one_or_none()
+            row = connection.execute(statement).one_or_none()
         return None if row is None else ModelRecord(**row._mapping)
 
 
@@ -164,13 +230,47 @@ def _columns() -> Any:
     return select(*(getattr(Model, name) for name in ModelRecord.__dataclass_fields__))
 
 
+def _newest_of(conditions: Sequence[Any]) -> Any:
+    return _columns().where(*conditions).order_by(Model.promoted_at.desc()).limit(1)
+
+
+def _was_champion(name: str, champion: ModelRecord | None) -> tuple[Any, ...]:
+    """Conditions on versions that were champion before this one and were not withdrawn."""
+    in_good_standing = or_(Model.withdrawn_at.is_(None), Model.promoted_at > Model.withdrawn_at)
+    conditions = (Model.name == name, Model.promoted_at.is_not(None), in_good_standing)
+    if champion is None or champion.promoted_at is None:
+        return conditions
+    return (*conditions, Model.version != champion.version, Model.promoted_at <= champion.promoted_at)
+
+
+def _is(record: ModelRecord) -> tuple[Any, ...]:
+    return Model.name == record.name, Model.version == record.version
+
+
 def _next_version(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.max(Model.version)).where(Model.name == name)).scalar() or 0) + 1
 
 
-def _set_alias(connection: Connection, name: str, version: int, alias: str, moment: datetime, why: str | None) -> None:
+def _take_out(connection: Connection, record: ModelRecord, alias: str, moment: datetime, why: str) -> bool:
+    """False where the version has lost the alias, or was promoted again, since the record was read."""
+    same = Model.promoted_at.is_not_distinct_from(record.promoted_at)
+    statement = update(Model).where(*_is(record), Model.alias == alias, same)
+    return bool(connection.execute(statement.values(alias=None, withdrawn_at=moment, withdrawn_why=why)).rowcount)
+
+
+def _set_alias(
+    connection: Connection, name: str, version: int, alias: str, moment: datetime | None, why: str | None
+) -> None:
+    """moment: of a promotion to champion."""
     connection.execute(update(Model).where(Model.name == name, Model.alias == alias).values(alias=None))
     values: dict[str, Any] = {"alias": alias}
     if alias == CHAMPION:
         values |= {"promoted_at": moment, "promoted_why": why}
+        _note_promotion(connection, name, version, moment, why)
     connection.execute(update(Model).where(Model.name == name, Model.version == version).values(**values))
+
+
+def _note_promotion(connection: Connection, name: str, version: int, moment: datetime | None, why: str | None) -> None:
+    sequence = int(connection.execute(select(func.max(ModelUpdate.sequence))).scalar() or 0) + 1
+    row = {"sequence": sequence, "name": name, "version": version, "promoted_at": moment, "why": why}
+    connection.execute(insert(ModelUpdate), row)

@@ -249,7 +249,8 @@ class DeadLetter(Base):
 
 
 class Model(Base):
-    """A registered version of a model; alias is champion, challenger or nothing."""
+    """A registered version of a model; alias is champion, challenger, shadow or nothing. withdrawn_...: when and why
+    the service took it out of use by itself; it stays out until it is promoted later than that."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "alias"),)
@@ -266,6 +267,20 @@ class Model(Base):
     alias: Mapped[str | None]
     promoted_at: Mapped[datetime | None]
     promoted_why: Mapped[str | None]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_why: Mapped[str | None]
+
+
+class ModelUpdate(Base):
+    """A version that became champion, in the transaction that made it so; the relay publishes it."""
+
+    __tablename__ = "model_updates"
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    version: Mapped[int] = mapped_column(Integer)
+    promoted_at: Mapped[datetime]
+    why: Mapped[str | None]
 
 
 class TrainingRun(Base):

@@ -109,4 +109,13 @@ class Prediction(msgspec.Struct, frozen=True):
     model: str
 
 
+class ModelUpdate(msgspec.Struct, frozen=True):
+    """One message of the compacted `model-updates` topic; its Kafka key is the model's name."""
+
+    name: str
+    version: int
+    promoted_at: datetime
+    why: str | None
+
+
 encode = msgspec.json.Encoder(decimal_format="number").encode

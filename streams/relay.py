@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from storage.database import Database, DatabaseUnavailable
-from storage.progress import claim_cursor, move_cursor
+from storage.progress import Claim, claim_cursor, move_cursor
 from streams.batch import OwnedPartition
 from streams.health import FlowMetrics
 
@@ -30,11 +30,13 @@ class SinkUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """A table of rows to publish. `read` returns rows from a position on, in order; `position` is a row's own."""
+    """A table of rows to publish. `read` returns rows from a position on, in order; `position` is a row's own. `of`
+    says whether a partition's owner publishes any of them."""
 
     name: str
     read: Callable[[Connection, int, int, int, int], Sequence[Any]]
     position: Callable[[Any], int]
+    of: Callable[[Claim], bool] = lambda claim: True
 
 
 class Sink(Protocol):
@@ -83,7 +85,8 @@ class Relay:
 
     def wake(self, owner: OwnedPartition, outboxes: Iterable[str] | None = None) -> None:
         """There may be new rows of this partition in these outboxes (None: in any)."""
-        names = self._outboxes.keys() if outboxes is None else self._outboxes.keys() & set(outboxes)
+        wanted = self._outboxes.keys() if outboxes is None else self._outboxes.keys() & set(outboxes)
+        names = [name for name in wanted if self._outboxes[name].of(owner.claim)]
         if names:
             with self._changed:
                 for name in names:

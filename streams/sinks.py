@@ -10,9 +10,11 @@ from confluent_kafka import KafkaException, Producer
 from storage.outbox import (
     AlertRow,
     DeadLetterRow,
+    ModelUpdateRow,
     PredictionRow,
     alerts_after,
     dead_letters_after,
+    model_updates_after,
     predictions_after,
 )
 from storage.redis_views import AlertView, RedisViews
@@ -24,6 +26,16 @@ CONFIRM_SECONDS = 30.0
 ALERTS = Outbox("alerts", alerts_after, position=lambda row: row.sequence)
 DEAD_LETTERS = Outbox("dead_letters", dead_letters_after, position=lambda row: row.source_offset)
 PREDICTIONS = Outbox("predictions", predictions_after, position=lambda row: row.source_offset)
+
+
+def model_updates(transactions: str) -> Outbox:
+    """Who became champion: one order for all, so the owner of this topic's first partition publishes them."""
+    return Outbox(
+        "model_updates",
+        model_updates_after,
+        position=lambda row: row.sequence,
+        of=lambda claim: claim.topic == transactions and claim.partition == 0,
+    )
 
 
 def alert_message(row: AlertRow) -> contract.Alert:
@@ -38,7 +50,7 @@ def alert_view(row: AlertRow) -> AlertView:
 
 
 class KafkaSink:
-    """`alerts`, `dead-letters` and `predictions`. The producer is idempotent and does not linger."""
+    """`alerts`, `dead-letters`, `predictions` and `model-updates`. The producer is idempotent and does not linger."""
 
     name = "kafka"
 
@@ -76,6 +88,13 @@ class KafkaSink:
                 "topic": f"{self._prefix}predictions",
                 "key": row.account_id.encode(),
                 "value": contract.encode(prediction),
+            }
+        if isinstance(row, ModelUpdateRow):
+            update = contract.ModelUpdate(row.name, row.version, row.promoted_at, row.why)
+            return {
+                "topic": f"{self._prefix}model-updates",
+                "key": row.name.encode(),
+                "value": contract.encode(update),
             }
         return self._dead_letter(row)
 

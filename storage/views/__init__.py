@@ -3,14 +3,14 @@
 The files are written once for both databases; what differs is a placeholder from DIALECT_WORDS.
 """
 
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
 from sqlalchemy import Connection, text
 
-#: In the order of creation: a view may use those before it.
-VIEW_NAMES = ("event_labels", "v_predictions", "v_alerts", "v_detection_daily")
-ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily")
+ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily", "v_shadow_daily")
+VIEW_NAMES = ("event_labels", *ANALYST_VIEWS)
 READER_ROLE = "headgate_reader"
 
 DIALECT_WORDS = {
@@ -32,16 +32,17 @@ def view_sql(name: str, dialect: str) -> str:
     return Template(source).substitute(DIALECT_WORDS[dialect])
 
 
-def create_views(connection: Connection) -> None:
-    for name in VIEW_NAMES:
+def create_views(connection: Connection, names: Sequence[str]) -> None:
+    """In this order: a view may use those before it."""
+    for name in names:
         connection.exec_driver_sql(view_sql(name, connection.dialect.name))
 
 
-def create_reader_role(connection: Connection) -> None:
-    """On PostgreSQL: a role that may read the analysts' views, if we may create roles; else a notice."""
+def let_analysts_read(connection: Connection, names: Sequence[str]) -> None:
+    """On PostgreSQL: the role that may read these views, made if need be and if we may create roles; else a notice."""
     if connection.dialect.name != "postgresql":
         return
-    grants = " ".join(f"GRANT SELECT ON {name} TO {READER_ROLE};" for name in ANALYST_VIEWS)
+    grants = " ".join(f"GRANT SELECT ON {name} TO {READER_ROLE};" for name in names)
     connection.execute(
         text(f"""
         DO $$ BEGIN

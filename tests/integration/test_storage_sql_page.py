@@ -36,6 +36,7 @@ def database(postgres_url: str) -> Iterator[Database]:
     for number, model in product((1, 2, 3), ("detector:1", "detector:2")):
         event_id = f"event-{number}" if model == "detector:1" else f"other-{number}"
         rows.scored(event_id, account_id=f"account-{number}", flagged=number < 3, model=model)
+        rows.shadow(rows.prediction(f"seen by a shadow, {event_id}"))
         rows.alert(f"alert of {event_id}", [event_id], account_id=f"account-{number}", model=model)
     rows.label("f1", "fraud", event_id="event-1")
     rows.label("f2", "legitimate", event_id="event-2")

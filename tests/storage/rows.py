@@ -54,6 +54,11 @@ class RowMaker:
         }
         return self.insert(tables.Prediction, defaults | values)
 
+    def shadow(self, prediction: dict[str, Any], **values: Any) -> dict[str, Any]:
+        """What a shadow said of an event that has a prediction."""
+        shared = {name: prediction[name] for name in prediction if name in tables.ShadowPrediction.__table__.c}
+        return self.insert(tables.ShadowPrediction, shared | {"model": "detector:9"} | values)
+
     def scored(self, event_id: str, *, flagged: bool = False, alert_id: str | None = None, **values: Any) -> None:
         """A transaction with its prediction."""
         stored = self.transaction(

@@ -138,3 +138,34 @@ def test_the_daily_figures_of_a_case_worked_out_by_hand(database: Database, rows
     assert other_model == ["detector:2", 1, 0, 0, 0, 0, 0, None, None, None, None]
     assert next_day[:7] == ["detector:1", 1, 0, 0, 0, 0, 0]
     assert next_day[7:9] == [None, None]
+
+
+def test_a_shadow_is_compared_with_the_champion_on_the_events_that_both_scored(
+    database: Database, rows: RowMaker
+) -> None:
+    """Flagged: e1 e2 by both, e3 by the shadow, e4 by the champion; e5 by none, e6 without a shadow."""
+    by_champion = {"e1": True, "e2": True, "e3": False, "e4": True, "e5": False, "e6": True}
+    predictions = {event: rows.prediction(event, flagged=flagged) for event, flagged in by_champion.items()}
+    for event, flagged in {"e1": True, "e2": True, "e3": True, "e4": False, "e5": False}.items():
+        rows.shadow(predictions[event], flagged=flagged)
+    for event, label in {"e1": "fraud", "e2": "legitimate", "e3": "fraud", "e4": "legitimate", "e6": "fraud"}.items():
+        rows.label(f"of {event}", label, event_id=event)
+    later = rows.prediction("e7", model="detector:2", occurred_at=NOON + timedelta(days=1))
+    rows.shadow(later)
+    found = read(database, "SELECT * FROM v_shadow_daily ORDER BY day")
+    counts, rates = found[0][3:11], [float(rate) for rate in found[0][11:]]
+    assert (str(found[0][0]), found[0][1:3]) == (str(TODAY), ("detector:9", "detector:1"))
+    assert counts == (5, 3, 3, 2, 4, 2, 2, 1)
+    assert rates == pytest.approx([2 / 3, 1 / 3, 1, 1 / 2])
+    assert found[1][1:6] == ("detector:9", "detector:2", 1, 0, 0)
+    assert found[1][11:] == (None,) * 4
+
+
+def test_a_shadow_is_in_no_view_about_champions(database: Database, rows: RowMaker) -> None:
+    rows.scored("e1")
+    with database.reading() as connection:
+        stored = connection.execute(text("SELECT * FROM predictions")).one()
+    rows.shadow({**stored._mapping, "occurred_at": NOON, "scored_at": NOON, "day": TODAY}, flagged=True)
+    assert read(database, "SELECT model FROM v_predictions") == ["detector:1"]
+    assert read(database, "SELECT model, events, flagged FROM v_detection_daily") == [("detector:1", 1, 0)]
+    assert read(database, "SELECT * FROM v_alerts") == []

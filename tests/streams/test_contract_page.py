@@ -77,6 +77,7 @@ class KeptMessages:
         ("## Topic feedback (in)", contract.Feedback),
         ("## Topic alerts (out)", contract.Alert),
         ("## Topic predictions (out)", contract.Prediction),
+        ("## Topic model-updates (out)", contract.ModelUpdate),
     ],
 )
 def test_the_page_has_every_field_of_a_topic(heading: str, message: type[msgspec.Struct]) -> None:
@@ -128,7 +129,11 @@ def test_the_example_of_feedback_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "message"),
-    [("## Topic alerts (out)", contract.Alert), ("## Topic predictions (out)", contract.Prediction)],
+    [
+        ("## Topic alerts (out)", contract.Alert),
+        ("## Topic predictions (out)", contract.Prediction),
+        ("## Topic model-updates (out)", contract.ModelUpdate),
+    ],
 )
 def test_the_example_of_what_goes_out_is_what_would_be_sent(heading: str, message: type[msgspec.Struct]) -> None:
     text = example(heading)
@@ -160,9 +165,7 @@ def test_the_page_has_every_topic_that_is_written_or_read() -> None:
     named = set(re.findall(r"^## Topic (\S+) \((?:in|out)\)$", PAGE, re.MULTILINE))
     created = set(topic_configurations("", 1_000_000))
 
-    # Created for models that are replaced while workers run; nothing reads or writes it yet.
-    assert created - named == {"model-updates"}
-    assert named <= created
+    assert named == created
 
 
 def test_the_pages_numbers_are_those_of_the_code() -> None:

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from storage.tables import UtcTimestamp
-from storage.views import create_reader_role, create_views
+from storage.views import create_views, let_analysts_read
 
 revision = "0001"
 down_revision = None
@@ -225,5 +225,5 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("run_id"),
     )
-    create_views(op.get_bind())
-    create_reader_role(op.get_bind())
+    create_views(op.get_bind(), ("event_labels", "v_predictions", "v_alerts", "v_detection_daily"))
+    let_analysts_read(op.get_bind(), ("v_predictions", "v_alerts", "v_detection_daily"))
