@@ -30,6 +30,7 @@ from models.score_counts import (
     log_odds,
     probability,
 )
+from models.thresholds import LEAST_THRESHOLD
 
 #: Days of scores that thresholds are read off, and days that are remembered of alerts.
 TAIL_DAYS, REMEMBERED_DAYS = 7, 28
@@ -51,8 +52,6 @@ OWN_TAIL = 0.5
 PRIOR_ALERTS = 10.0
 #: Where fewer events of the week lie beyond a threshold, it is read off an exponential tail.
 SURE_EVENTS = 20
-#: No event about which nothing speaks alerts, however large the budget.
-LEAST_THRESHOLD = 1e-6
 HOURS = 24
 #: Of each hour's share, so much is the same for all: an hour without any events last week may have some.
 EVEN_SHARE = 0.02
