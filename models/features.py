@@ -33,7 +33,7 @@ from models.feature_schema import (
 )
 from models.hashing import BucketMemory, MemoMemory, hashes
 from models.runs import Runs, decayed_before, find_runs, running_maximum, window, write_ring
-from models.state import LOG_AMOUNTS, NEVER, POSITIONS, Slots, account_arena, merchant_arena
+from models.state import FEATURE_ROWS, LOG_AMOUNTS, NEVER, POSITIONS, Slots, account_arena, merchant_arena
 
 COUNTRY = CATEGORIES.index("country")
 
@@ -46,6 +46,15 @@ class Positions:
     offsets: Rows
     days: npt.NDArray[np.int32]
     events: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """What the rings of recent rows held where each accepted row was written to: features float16[m, F], categories
+    uint16[m, C]. Of a run, the first 16 rows count."""
+
+    features: npt.NDArray[np.float16]
+    categories: npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class FeatureBatch:
     duplicate: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
     positions: Positions
+    displaced: Displaced
 
     def recent_positions(self, events: Events, place: int) -> list[tuple[int, int]]:
         """(day, offset) of the account's newest events up to the one at a sorted place, itself last, at most 12."""
@@ -133,6 +143,9 @@ class FeatureBuilder:
         first = runs.slot[runs.first]
         positions = Positions(state["offsets"][first], state["days"][first], state["events"][first])
 
+        place = known.age % FEATURE_ROWS
+        displaced = Displaced(state["feature_rows"][runs.slot, place], state["category_rows"][runs.slot, place])
+
         before, last = state["events"][runs.slot], runs.last
         state["sums"][runs.slot[last]] = known.sums[last] + added[last]
         state["last_time"][runs.slot[last]] = time[last]
@@ -158,6 +171,7 @@ class FeatureBuilder:
             duplicate=duplicate,
             rows=accepted[order],
             positions=positions,
+            displaced=displaced,
         )
 
     def _accounts_before(

@@ -20,7 +20,7 @@ from models.explain import NetworkPass
 from models.features import FeatureBatch, FeatureBuilder
 from models.runs import Runs
 from models.state import HiddenStates
-from models.warming import RecentRows, recent_rows
+from models.warming import RecentRows, recent_rows, recent_rows_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,15 @@ class RunningModel:
         outdated = touched[~self._hidden.current[touched]]
         if len(outdated):
             self._hidden.clear(outdated)
-            rows = recent_rows(self._features.accounts, outdated)
-            self._recur(self._ring_inputs(rows)[0], rows.runs)
+            self._replay(recent_rows(self._features.accounts, outdated))
             self._outdated -= len(outdated)
+
+    def score_again(self, built: FeatureBatch) -> ModelScores:
+        """Scores the batch that moved the features on last, which this network has not seen, nor anything before."""
+        self._replay(recent_rows_before(self._features.accounts, built))
+        scores = self.score(built)
+        self._count_outdated()
+        return scores
 
     def score(self, built: FeatureBatch) -> ModelScores:
         """Scores a batch of features and moves the state on."""
@@ -105,6 +111,10 @@ class RunningModel:
     def _count_outdated(self) -> None:
         self._hidden.grow_to(self._features.account_slots.highest)
         self._outdated = int((~self._hidden.current[self._features.accounts_with_history]).sum())
+
+    def _replay(self, rows: RecentRows) -> None:
+        if len(rows.runs.slot):
+            self._recur(self._ring_inputs(rows)[0], rows.runs)
 
     def _scores(
         self, before: torch.Tensor, after: torch.Tensor, inputs: torch.Tensor, categories: torch.Tensor

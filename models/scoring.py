@@ -91,18 +91,17 @@ class Scorer:
     def score(self, events: Events) -> ScoredBatch:
         """Scores a batch (several partitions may share it, each in offset order) and moves the state on."""
         built = self._build(events, self._all_running)
-        scores = self._running.score(built)
-        return ScoredBatch(
-            events=events,
-            duplicate=built.duplicate,
-            score=scores.score,
-            flagged=scores.flagged,
-            threshold=scores.threshold,
-            score_kind=scores.score_kind,
-            built=built,
-            network=scores.network,
-            shadow=None if self._shadow is None else self._shadow.score(built),
-        )
+        shadow = None if self._shadow is None else self._shadow.score(built)
+        return _scored(events, built, self._running.score(built), shadow)
+
+    @torch.inference_mode()
+    def score_again(self, scored: ScoredBatch, model: TrainedDetector) -> ScoredBatch:
+        """The batch that was scored last, as if the model had been replaced just before it. Raises IncompatibleModel,
+        and then nothing has changed."""
+        running = self._beside(model)
+        scores = running.score_again(scored.built)
+        self._running = running
+        return _scored(scored.events, scored.built, scores, scored.shadow)
 
     @torch.inference_mode()
     def fold(self, events: Events) -> None:
@@ -179,3 +178,17 @@ class Scorer:
                 "restart the worker to change it"
             )
         return RunningModel(model, self._features, self._device, self._features.accounts.capacity)
+
+
+def _scored(events: Events, built: FeatureBatch, scores: ModelScores, shadow: ModelScores | None) -> ScoredBatch:
+    return ScoredBatch(
+        events=events,
+        duplicate=built.duplicate,
+        score=scores.score,
+        flagged=scores.flagged,
+        threshold=scores.threshold,
+        score_kind=scores.score_kind,
+        built=built,
+        network=scores.network,
+        shadow=shadow,
+    )

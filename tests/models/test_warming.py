@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.artifact import TrainedDetector
@@ -11,7 +11,7 @@ from models.events import Events
 from models.features import FeatureBuilder
 from models.scoring import IncompatibleModel, Scorer
 from models.state import FEATURE_ROWS
-from models.warming import recent_rows
+from models.warming import recent_rows, recent_rows_before
 from tests.models.logs import busy_log, cut, log_of, logs, untrained
 
 
@@ -43,6 +43,42 @@ def test_recent_rows_are_the_newest_of_each_account_oldest_first(events: Events)
     for first, last in zip(rows.runs.first, rows.runs.last, strict=True):
         wanted = expected[int(rows.runs.slot[first])][-FEATURE_ROWS:]
         assert np.array_equal(rows.features[first : last + 1], np.array(wanted))
+
+
+@given(logs(most=80), st.floats(0, 1))
+def test_what_the_rings_held_before_a_batch_can_be_read_after_it(events: Events, share: float) -> None:
+    before, batch = first_and_rest(events, share)
+    builder = FeatureBuilder(10_000.0, 2)
+    builder.build(before)
+    touched = builder.slots_with_history(batch)
+    expected = recent_rows(builder.accounts, touched)
+    built = builder.build(batch)
+    if built.duplicate.any():  # an account whose events are all repeats is not among the batch's accounts
+        assume(set(built.runs.slot.tolist()) >= set(touched.tolist()))
+    found = recent_rows_before(builder.accounts, built)
+    assert np.array_equal(found.runs.slot, expected.runs.slot)
+    assert np.array_equal(found.features, expected.features)
+    assert np.array_equal(found.categories, expected.categories)
+
+
+@given(logs(most=80), st.floats(0, 1), st.floats(0, 1))
+def test_a_batch_scored_again_is_scored_as_if_the_model_had_been_replaced_before_it(
+    events: Events, share: float, of_rest: float
+) -> None:
+    before, rest = first_and_rest(events, share)
+    batch, after = first_and_rest(rest, of_rest)
+    again, replaced = Scorer(untrained(), initial_capacity=2), Scorer(untrained(), initial_capacity=2)
+    for scorer in (again, replaced):
+        scorer.score(before)
+    replaced.replace_model(other_model())
+    found = again.score_again(again.score(batch), other_model())
+    expected = replaced.score(batch)
+    np.testing.assert_allclose(found.score, expected.score, rtol=0, atol=1e-5)
+    assert (found.threshold, found.flagged.tolist()) == (expected.threshold, expected.flagged.tolist())
+    if not found.duplicate.any():  # an account of which there are repeats only is left for the next touch
+        assert again.outdated_accounts == replaced.outdated_accounts
+    assert np.array_equal(found.duplicate, expected.duplicate)
+    np.testing.assert_allclose(again.score(after).score, replaced.score(after).score, rtol=0, atol=1e-5)
 
 
 @given(logs(most=80), st.floats(0, 1), st.lists(st.integers(0, 80), max_size=4))
