@@ -206,6 +206,41 @@ def retrain(
 
 
 @cli.command()
+def backtest(
+    transactions: Annotated[Path, typer.Option(help="CSV or Parquet file in the contract's columns.")],
+    output: Annotated[Path, typer.Option(help="A new or empty folder for predictions and report.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="File with event_id and label; frauds alone suffice. None: without labels.")
+    ] = None,
+    label_delay: Annotated[str, typer.Option(help="From an event to its label, as 7d or 12h.")] = "7d",
+    retrain_every: Annotated[str, typer.Option(help="A training so often, in event time.")] = "7d",
+    retrain_from: Annotated[
+        str | None, typer.Option(help="The first training, counted from the first day; default: --retrain-every.")
+    ] = None,
+    alerts_per_day: Annotated[float, typer.Option(min=0.01, help="How many alerts a day analysts can handle.")] = 100.0,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units of the recurrent network.")] = 64,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 8,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Replay a history through the code that runs live, with late labels and retraining, and report how it went."""
+    from ops.compose import read_rates
+    from ops.jobs.backtest_command import in_words, options_of, run_backtest
+    from ops.progress import progress_bar
+
+    options = options_of(
+        label_delay, retrain_every, retrain_from, alerts_per_day=alerts_per_day, hidden=hidden, epochs=epochs, seed=seed
+    )
+    rates = read_rates(load_settings().rates)
+    with progress_bar(as_json) as progress:
+        found = run_backtest(transactions, labels, output, options, rates, progress)
+    if as_json:
+        print_json(found)
+    else:
+        print(in_words(found))
+
+
+@cli.command()
 def simulate(
     output: Annotated[Path | None, typer.Option(help="Write transactions to this .csv or .parquet file.")] = None,
     labels: Annotated[Path | None, typer.Option(help="With --output: write labels to this .csv or .parquet.")] = None,

@@ -7,6 +7,7 @@ from models.train_detector import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
 from ops.compose import WorkerFailed
 from ops.demo.prepare import DemoRefused
+from ops.jobs.backtest import BacktestRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history import UnreadableHistory
 from ops.jobs.retrain_command import BadSchedule
@@ -21,6 +22,7 @@ from streams.kafka import KafkaUnavailable, TopicMissing
 
 KNOWN_ERRORS = (
     AlreadyRunning,
+    BacktestRefused,
     BadDatabaseUrl,
     BadModel,
     BadSchedule,

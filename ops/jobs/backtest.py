@@ -13,12 +13,21 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
+from models.alert_budget import AlertBudget
 from models.events import MILLISECONDS_A_DAY, Events
 from models.gate import Verdict
 from models.labels import training_labels
 from models.scoring import ScoredBatch, Scorer
 from models.train_detector import TrainingRefused, TrainingResult
-from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training
+from ops.jobs.challenge import (
+    DEFAULT_ALERTS_PER_DAY,
+    Incumbent,
+    Progress,
+    RetrainingRules,
+    Trainer,
+    challenge,
+    first_training,
+)
 from ops.jobs.history import LabelledHistory
 from ops.jobs.train import train_on_one_thread, trained_until
 from streams.alerts import AlertBook, FlaggedEvent
@@ -26,6 +35,8 @@ from streams.detection import MODEL_NAME
 from streams.swap import failed_trial
 
 SCORED_AT_ONCE = 8_192
+#: The alert threshold is brought up to date so often (milliseconds).
+THRESHOLD_INTERVAL = 10 * 60_000
 Rows = npt.NDArray[np.intp]
 
 
@@ -43,6 +54,10 @@ class BacktestOptions:
     retrain_from: timedelta | None = None
     rules: RetrainingRules = field(default_factory=RetrainingRules)
     fold_within: int = 30 * 60_000
+
+    @property
+    def alerts_per_day(self) -> float:
+        return self.rules.alerts_per_day or DEFAULT_ALERTS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +165,11 @@ def batches(times: npt.NDArray[np.int64], cuts: list[int]) -> Iterator[Rows]:
         start = end
 
 
+def steps(times: npt.NDArray[np.int64]) -> list[Rows]:
+    """The places of a batch, those together that share a threshold."""
+    return np.split(np.arange(len(times)), np.flatnonzero(np.diff(times // THRESHOLD_INTERVAL)) + 1)
+
+
 class Replay:
     """What a worker and a registry would hold, and what came of the events so far."""
 
@@ -167,6 +187,7 @@ class Replay:
         self._scorer: Scorer | None = None
         self._champion: Incumbent | None = None
         self._book = AlertBook(fold_within=options.fold_within)
+        self._budget = AlertBudget(options.alerts_per_day)
         self._trained = 0
         self._models: list[str] = []
         self._kinds: list[str] = []
@@ -197,10 +218,10 @@ class Replay:
             return
         events = self._events.take(rows)
         scored = self._scorer.score(events)
-        self._score[rows], self._threshold[rows] = scored.score, scored.threshold
-        self._flagged[rows] = scored.flagged
+        self._score[rows] = scored.score
         self._model[rows] = len(self._models) - 1
-        self._raise_alerts(scored, int(rows[0]))
+        for some in steps(events.occurred_at):
+            self._decide(scored, some, int(rows[0]))
         self._book.close_before(int(events.occurred_at[-1]))
 
     def train(self, now: int) -> None:
@@ -261,6 +282,7 @@ class Replay:
         self._champion = Incumbent(result.model, until, result.metrics["alerts_per_day"])
         self._models.append(self._next_name())
         self._kinds.append(result.model.calibration.kind)
+        self._budget.use_model(self._models[-1], result.model.threshold)
         return self._models[-1]
 
     def _next_name(self) -> str:
@@ -268,23 +290,33 @@ class Replay:
         self._trained += 1
         return f"{MODEL_NAME}:{self._trained}"
 
-    def _raise_alerts(self, scored: ScoredBatch, first: int) -> None:
-        """An alert is called by the row of the event that opened it."""
+    def _decide(self, scored: ScoredBatch, places: Rows, first: int) -> None:
+        """Flags the events at some places of the batch, by the threshold of their moment, and raises alerts; first:
+        the row of the batch's first event. An alert is called by the row of the event that opened it."""
+        events, rows = scored.events, first + places
+        time, score = events.occurred_at[places], scored.score[places]
+        threshold = self._budget.threshold(int(time[0]))
+        flagged = score >= threshold
+        for place in places[flagged].tolist():
+            event = self._flagged_event(scored, place, threshold)
+            self._alert[first + place] = int(self._book.apply(event, str(first + place))[-1].alert_id)
+        self._threshold[rows], self._flagged[rows] = threshold, flagged
+        self._budget.observe(time, score, flagged, self._alert[rows] == rows)
+
+    def _flagged_event(self, scored: ScoredBatch, place: int, threshold: float) -> FlaggedEvent:
         events = scored.events
-        for place in np.flatnonzero(scored.flagged).tolist():
-            flagged = FlaggedEvent(
-                event_id=events.event_id[place],
-                account_id=events.account_id[place],
-                offset=int(events.offset[place]),
-                occurred_at=int(events.occurred_at[place]),
-                scored_at=int(events.occurred_at[place]),
-                amount=float(events.amount[place]),
-                score=float(scored.score[place]),
-                score_kind=scored.score_kind,
-                threshold=scored.threshold,
-                model=self._models[-1],
-            )
-            self._alert[first + place] = int(self._book.apply(flagged, str(first + place))[-1].alert_id)
+        return FlaggedEvent(
+            event_id=events.event_id[place],
+            account_id=events.account_id[place],
+            offset=int(events.offset[place]),
+            occurred_at=int(events.occurred_at[place]),
+            scored_at=int(events.occurred_at[place]),
+            amount=float(events.amount[place]),
+            score=float(scored.score[place]),
+            score_kind=scored.score_kind,
+            threshold=threshold,
+            model=self._models[-1],
+        )
 
 
 def milliseconds(span: timedelta) -> int:

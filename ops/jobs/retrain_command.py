@@ -22,7 +22,7 @@ UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class BadSchedule(ValueError):
-    """The span between two passes cannot be read."""
+    """A span of time cannot be read; the message says of which option."""
 
 
 def run_retraining(
@@ -55,11 +55,11 @@ def run_retraining(
         retrain_until_stopped(one_pass, announce, database, schedule, utc_now, stopping)
 
 
-def parse_span(text: str) -> timedelta:
+def parse_span(text: str, option: str = "--every") -> timedelta:
     """7d, 24h, 30m or 90s."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None or not float(found[1]):
-        raise BadSchedule(f"--every must be like 7d, 24h, 30m or 90s, not {text!r}")
+        raise BadSchedule(f"{option} must be like 7d, 24h, 30m or 90s, not {text!r}")
     return timedelta(**{UNITS[found[2]]: float(found[1])})
 
 
