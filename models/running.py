@@ -40,6 +40,7 @@ class RunningModel:
 
     def __init__(self, model: TrainedDetector, features: FeatureBuilder, device: torch.device, capacity: int) -> None:
         self.model = model
+        self.threshold = model.threshold
         self._features = features
         self._device = device
         self._network = model.network.to(device).eval()
@@ -77,8 +78,8 @@ class RunningModel:
             before, after = self._recur(inputs, built.runs)
             score[built.rows] = self._scores(before, after, inputs, categories)
             network = NetworkPass(inputs, categories, before)
-        threshold = self.model.threshold
-        return ModelScores(score, score >= threshold, threshold, self.model.calibration.kind, network)
+        kind = self.model.calibration.kind
+        return ModelScores(score, score >= self.threshold, self.threshold, kind, network)
 
     def fold(self, built: FeatureBatch) -> None:
         """The same movement of state without scores."""

@@ -123,6 +123,10 @@ class Scorer:
         """From the next batch on. Raises IncompatibleModel, and then nothing has changed."""
         self._running = self._beside(model)
 
+    def use_threshold(self, threshold: float | None) -> None:
+        """From the next batch on, until the model is replaced; None for the model's own."""
+        self._running.threshold = self.model.threshold if threshold is None else threshold
+
     @torch.inference_mode()
     def start_shadow(self, model: TrainedDetector) -> None:
         """From the next batch on, in place of a shadow before it. Raises IncompatibleModel."""

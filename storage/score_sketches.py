@@ -6,7 +6,7 @@ nothing, and what a killed worker had not written is counted again from its pred
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,8 +24,6 @@ KEPT = timedelta(days=35)
 
 
 _COLUMNS = (
-    ScoreSketch.topic_generation,
-    ScoreSketch.source_partition,
     ScoreSketch.model,
     ScoreSketch.hour,
     ScoreSketch.events,
@@ -50,16 +48,6 @@ class SketchHour:
 
 
 @dataclass(frozen=True, slots=True)
-class SketchPlace:
-    """Which row a sketch comes from."""
-
-    topic_generation: int
-    partition: int
-    model: str
-    hour: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class ScoredColumns:
     """Stored predictions of one model as columns; times in epoch milliseconds; opened: whether the event opened an
     alert."""
@@ -77,7 +65,6 @@ def add_to_sketches(
     partition: int,
     until_offset: int,
     counted: Sequence[SketchHour],
-    now: datetime,
 ) -> bool:
     """Adds what was counted of a partition's events before until_offset; False where that was added already. For the
     transaction that owns the partition's progress."""
@@ -102,7 +89,6 @@ def add_to_sketches(
             "latest_at": total.latest,
             "bins": zlib.compress(total.bins.astype("<i4").tobytes(), 1),
             "until_offset": until_offset,
-            "updated_at": now,
         }
         statement = insert(ScoreSketch).values(**key, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
@@ -167,17 +153,13 @@ def predictions_between(
     }
 
 
-def sketches_changed_since(
-    connection: Connection, hours_from: datetime, changed: datetime | None
-) -> list[tuple[SketchPlace, SketchHour]]:
-    """The sketches of all partitions from an hour on that were written since a moment; None for all."""
-    statement = select(*_COLUMNS).where(ScoreSketch.hour >= hours_from)
-    if changed is not None:
-        statement = statement.where(ScoreSketch.updated_at >= changed)
-    return [
-        (SketchPlace(row.topic_generation, row.source_partition, row.model, row.hour), _hour(row))
-        for row in connection.execute(statement)
-    ]
+def sketches_from(connection: Connection, hour: datetime | None) -> Iterator[SketchHour]:
+    """The sketches of all partitions from an hour on, None for all: each model and hour once for each partition."""
+    statement = select(*_COLUMNS)
+    if hour is not None:
+        statement = statement.where(ScoreSketch.hour >= hour)
+    for row in connection.execute(statement):
+        yield _hour(row)
 
 
 def _hour(row: Any) -> SketchHour:

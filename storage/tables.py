@@ -346,7 +346,7 @@ class ScoreSketch(Base):
     alert. bins: counts by log-odds, compressed (models/score_counts.py); until_offset: events before it are counted."""
 
     __tablename__ = "score_sketches"
-    __table_args__ = (Index("ix_score_sketches_updated_at", "updated_at"),)
+    __table_args__ = (Index("ix_score_sketches_hour", "hour"),)
 
     topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
@@ -358,7 +358,6 @@ class ScoreSketch(Base):
     latest_at: Mapped[datetime]
     bins: Mapped[bytes]
     until_offset: Mapped[int]
-    updated_at: Mapped[datetime]
 
 
 class Drift(Base):

@@ -28,6 +28,7 @@ from streams.decode import (
 from streams.health import FlowMetrics
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, WriteAlerts
+from streams.score_counting import PartitionCounts, recounted, scored_columns
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
@@ -60,6 +61,7 @@ class PartitionState:
     position: int
     stream_time: int
     book: AlertBook
+    counts: PartitionCounts
     #: The model of the last batch that was prepared; None where that was another's, or none.
     model: str | None
     #: False until the verdicts from before the restore were looked up.
@@ -90,6 +92,7 @@ class DetectionProcessor:
         owned: Callable[[], Sequence[OwnedPartition] | None],
         metrics: FlowMetrics,
         take_model: Callable[[Scorer], str | None],
+        set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
     ) -> None:
         self._scorer = scorer
         self._model = model
@@ -99,12 +102,14 @@ class DetectionProcessor:
         self._owned = owned
         self._metrics = metrics
         self._take_model = take_model
+        self._set_threshold = set_threshold
         self._partitions: dict[int, PartitionState] = {}
         self._swept_at = 0.0
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
         self._model = self._take_model(self._scorer) or self._model
+        self._set_threshold(self._model, self._scorer)
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
@@ -186,7 +191,8 @@ class DetectionProcessor:
                 self._scorer.fold(events if not first else events.take(np.arange(first, len(events))))
         following, alerts = self._source.alerts(claim)
         book = AlertBook(fold_within=self._rules.fold_within, next_sequence=following, open_alerts=alerts)
-        return PartitionState(owner, claim.next_offset, 0, book, self._model if ours else None)
+        counts = recounted(self._rules.alert_max_age, self._source.uncounted(claim))
+        return PartitionState(owner, claim.next_offset, 0, book, counts, self._model if ours else None)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -226,11 +232,14 @@ class DetectionProcessor:
         owner, claim, decoded = part.state.owner, part.state.owner.claim, part.decoded
         revisions: list[AlertRevision] = []
         alert_ids: list[str | None] = [None] * len(decoded)
+        opened: list[int] = []
         for row in sorted(row for row in flagged if rows.start <= row < rows.stop):
             event = flagged[row]
             new_id = deterministic_id(claim.topic, owner.topic_uuid, claim.partition, event.offset, MODEL_KIND)
             revisions += part.state.book.apply(event, new_id)
             alert_ids[row - rows.start] = revisions[-1].alert_id
+            if revisions[-1].revision == 1:
+                opened.append(row - rows.start)
         if sweeping:
             revisions += self._closings(part.state, part.state.stream_time)
         duplicate = scored.duplicate[rows]
@@ -259,6 +268,12 @@ class DetectionProcessor:
         encoded += self._rows.dead_letters(claim, decoded.dead)
         self._metrics.alerts_made(len(revisions))
         finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
+        said = scored_columns(
+            decoded.occurred_at, predictions.scored_at, predictions.score, predictions.flagged, opened
+        )
+        part.state.counts.count(self._model, said)
+        if counted := part.state.counts.due(claim, part.following, now):
+            finish.append(counted)
         if part.state.model != self._model:
             part.state.model = self._model
             finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._model))
@@ -271,8 +286,9 @@ class DetectionProcessor:
         )
 
     def _close_elsewhere(self, parts: Sequence[Part], now: float) -> list[PartitionWork]:
-        """Closings of partitions without records in this batch, as works that move no offset. Their alerts age with
-        the slowest of the others, or with the clock when all are quiet; what they catch up on later does not."""
+        """Closings and counts of partitions without records in this batch, as works that move no offset. Their alerts
+        age with the slowest of the others, or with the clock when all are quiet; what they catch up on later does
+        not."""
         owned = self._owned()
         if owned is None:
             return []
@@ -286,11 +302,14 @@ class DetectionProcessor:
                 continue
             state = self._state(owner)
             revisions = self._closings(state, max(state.stream_time, moment))
-            if revisions:
+            finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
+            if counted := state.counts.due(claim, state.position, now):
+                finish.append(counted)
+            if finish:
                 step = Advance(claim.topic_generation, claim.partition, claim.epoch, state.position, state.position)
                 self._metrics.alerts_made(len(revisions))
-                finish = [WriteAlerts(claim, revisions)]
-                works.append(PartitionWork(owner, step, [], finish, outboxes=frozenset({"alerts"})))
+                outboxes = frozenset({"alerts"} if revisions else ())
+                works.append(PartitionWork(owner, step, [], finish, outboxes=outboxes))
         return works
 
     def _drop_all_but(self, partitions: set[int]) -> None:

@@ -83,6 +83,10 @@ class FlowMetrics:
         self._swaps = Counter(
             "headgate_model_swaps_total", "New champions, by what became of them", ["outcome"], registry=into
         )
+        self._threshold = Gauge("headgate_alert_threshold", "Score from which on an event alerts", registry=into)
+        self._today = Gauge(
+            "headgate_alerts_today", "Alerts opened on the latest day (UTC, event time), by all workers", registry=into
+        )
         self._swap = Histogram(
             "headgate_model_swap_seconds",
             "Time that a new champion's trial and activation held up the stream",
@@ -147,6 +151,12 @@ class FlowMetrics:
 
     def model_in_use(self, version: int) -> None:
         self._model.set(version)
+
+    def threshold(self, threshold: float) -> None:
+        self._threshold.set(threshold)
+
+    def alerts_today(self, alerts: int) -> None:
+        self._today.set(alerts)
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)

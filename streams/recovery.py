@@ -15,12 +15,17 @@ from models.explain import Reason
 from storage.alert_history import StoredAlert, judged_alerts, judged_since, next_alert_sequence, open_alerts
 from storage.database import Database
 from storage.progress import Claim, Control, latest_control
+from storage.score_sketches import ScoredColumns, counted_until, predictions_between
 from storage.training_data import TransactionColumns, stored_transactions
 from streams.alerts import AlertRevision
 from streams.decode import MILLISECONDS_A_DAY, base_currency_amounts
 from streams.patience import Wait, patiently
 
 Found = TypeVar("Found")
+
+#: Far more offsets than a worker leaves uncounted (streams/score_counting.py). Of a log that was scored before scores
+#: were counted, only the end counts.
+MOST_RECOUNTED = 500_000
 
 
 class PartitionSource:
@@ -58,6 +63,13 @@ class PartitionSource:
             following = next_alert_sequence(connection, claim.topic_generation, claim.partition)
             rows = open_alerts(connection, claim.topic_generation, claim.partition)
         return following, [alert_revision(row) for row in rows]
+
+    def uncounted(self, claim: Claim) -> dict[str, ScoredColumns]:
+        """Model -> its predictions on the partition that the sketches of scores do not count yet."""
+        with self._database.reading() as connection:
+            counted = counted_until(connection, claim.topic_generation, claim.partition) or 0
+            begin = max(counted, claim.next_offset - MOST_RECOUNTED)
+            return predictions_between(connection, claim.topic_generation, claim.partition, begin, claim.next_offset)
 
     def judged(self, alert_ids: Sequence[str]) -> set[str]:
         """Those alerts that a label has been given to, or to one of their events."""

@@ -175,3 +175,18 @@ def test_scores_on_cuda_are_those_on_the_cpu() -> None:
     copy = TrainedDetector.from_bytes(MODEL.to_bytes())
     on_cuda = scores_of(Scorer(copy, device="cuda"), batches)
     assert_alike(on_cuda, scores_of(Scorer(MODEL), batches), tolerance=1e-4)
+
+
+def test_a_threshold_of_its_own_is_in_force_from_the_next_batch_until_the_model_is_replaced() -> None:
+    scorer = Scorer(untrained(threshold=2.0))
+    batches = cut(busy_log(), [20, 40, 60])
+    assert not scorer.score(batches[0]).flagged.any()
+    scorer.use_threshold(1e-9)
+    scored = scorer.score(batches[1])
+    assert scored.threshold == 1e-9
+    assert np.array_equal(scored.flagged, ~scored.duplicate)
+    scorer.replace_model(untrained(threshold=0.6))
+    assert scorer.score(batches[2]).threshold == 0.6
+    scorer.use_threshold(0.3)
+    scorer.use_threshold(None)
+    assert scorer.score(batches[3]).threshold == 0.6

@@ -40,6 +40,9 @@ class EmptyDatabase:
     def alerts(self, claim: Claim) -> tuple[int, list[Any]]:
         return 0, []
 
+    def uncounted(self, claim: Claim) -> dict[str, Any]:
+        return {}
+
     def judged(self, alert_ids: Sequence[str]) -> set[str]:
         return set()
 

@@ -24,10 +24,9 @@ def upgrade() -> None:
         sa.Column("latest_at", UtcTimestamp(), nullable=False),
         sa.Column("bins", sa.LargeBinary(), nullable=False),
         sa.Column("until_offset", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", UtcTimestamp(), nullable=False),
         sa.PrimaryKeyConstraint("topic_generation", "source_partition", "model", "hour"),
     )
-    op.create_index("ix_score_sketches_updated_at", "score_sketches", ["updated_at"], unique=False)
+    op.create_index("ix_score_sketches_hour", "score_sketches", ["hour"], unique=False)
     op.create_table(
         "drifts",
         sa.Column("day", sa.Date(), nullable=False),
