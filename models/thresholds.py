@@ -1,7 +1,7 @@
 """Which score is high enough to alert: by a budget of alerts, by a target precision, or by how extreme it is.
 
 Scores and labels in, one number out; an event alerts where score >= threshold. What adapts to live traffic is
-alert_budget.py; which of the three a service uses is alert_rule.py's business.
+alert_budget.py; which of the three a service uses is live_threshold.py's business.
 """
 
 import numpy as np

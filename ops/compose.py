@@ -10,6 +10,7 @@ import redis
 import structlog
 import torch
 
+from models.alert_rule import parse_rule
 from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
 from ops.clock import utc_now
@@ -32,6 +33,7 @@ from streams.relay import Relay
 from streams.rows import RowEncoder
 from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, model_updates
 from streams.swap import ChampionWatch, Tell
+from streams.threshold_watch import ThresholdWatch
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +72,10 @@ def build_flow(
     transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
     views = redis_views(settings)
     watch = ChampionWatch(registry, champion, metrics, operator_line(views, worker))
+    alert_max_age = int(settings.alert_max_age_seconds * 1000)
+    thresholds = ThresholdWatch(
+        database, registry, parse_rule(settings.alert_rule), metrics, alert_max_age=alert_max_age
+    )
     flow: Flow
 
     def wait(failures: int, error: DatabaseUnavailable) -> None:
@@ -83,12 +89,13 @@ def build_flow(
         DetectionRules(
             limits=limits,
             fold_within=int(settings.alert_fold_minutes * 60_000),
-            alert_max_age=int(settings.alert_max_age_seconds * 1000),
+            alert_max_age=alert_max_age,
             rates=rates,
         ),
         owned_by(ownership, transactions),
         metrics,
         take_model=watch.take,
+        set_threshold=thresholds.apply,
     )
     learning = FeedbackProcessor(
         database,
@@ -112,7 +119,7 @@ def build_flow(
         )
 
     flow = Flow(
-        background=[watch],
+        background=[watch, thresholds],
         database=database,
         kafka=kafka,
         ownership=ownership,

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from models.alert_rule import parse_rule
+
 PREFIX = "HEADGATE_"
 
 
@@ -42,6 +44,11 @@ def _bootstrap_servers(value: str) -> str:
         if not host or "/" in host or not port.isdigit():
             raise ValueError(f"must be host:port, or several with commas; {server.strip()!r} is not")
     return value
+
+
+def _alert_rule(value: str) -> str:
+    parse_rule(value)
+    return value.strip()
 
 
 class Settings(BaseSettings):
@@ -91,6 +98,11 @@ class Settings(BaseSettings):
     )
     future_tolerance_seconds: float = Field(
         300, ge=0, description="An event further ahead of its Kafka record's time becomes a dead letter."
+    )
+    alert_rule: Annotated[str, AfterValidator(_alert_rule)] = Field(
+        "budget",
+        description="What sets the threshold: budget (the model's own) or budget:100 (alerts a day), precision:0.8, "
+        "anomaly:0.0001 (share of ordinary events), or registered (the model's, unchanged).",
     )
     alert_fold_minutes: float = Field(
         30, gt=0, description="An alerting event of an account so soon after its last joins the open alert."

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from models.alert_rule import AlertRule, ModelThresholds, rule_threshold
+from models.alert_rule import AlertRule
+from models.live_threshold import ModelThresholds, rule_threshold
 from models.score_counts import MILLISECONDS_AN_HOUR, ScoreHistory
 from models.scoring import Scorer
 from storage.database import Database, DatabaseUnavailable

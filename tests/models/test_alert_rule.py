@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.alert_budget import budget_threshold
-from models.alert_rule import PRECISION_NOTE, AlertRule, ModelThresholds, parse_rule, rule_threshold
+from models.alert_rule import AlertRule, parse_rule
+from models.live_threshold import PRECISION_NOTE, ModelThresholds, rule_threshold
 from models.score_counts import ScoreHistory, count_scores
 from models.thresholds import extreme_value_threshold
 

@@ -43,6 +43,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("HEADGATE_START_FROM", "middle", "HEADGATE_START_FROM: should be 'earliest' or 'latest'"),
         ("HEADGATE_TOPIC_PREFIX", "a/b", "HEADGATE_TOPIC_PREFIX: "),
         ("HEADGATE_DEVICE", "gpu", "HEADGATE_DEVICE: "),
+        ("HEADGATE_ALERT_RULE", "most", "HEADGATE_ALERT_RULE: must begin with one of budget, precision"),
+        ("HEADGATE_ALERT_RULE", "precision", "HEADGATE_ALERT_RULE: needs a number"),
     ],
 )
 def test_a_wrong_value_gives_one_line_that_names_the_variable(

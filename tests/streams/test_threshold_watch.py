@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.alert_rule import AlertRule, ModelThresholds, rule_threshold
+from models.alert_rule import AlertRule
 from models.feature_schema import FEATURE_SCHEMA
+from models.live_threshold import ModelThresholds, rule_threshold
 from models.score_counts import ScoreHistory, count_scores
 from models.scoring import Scorer
 from storage.database import Database
