@@ -8,7 +8,7 @@ compromised customer, with multiplied amounts.
 The order of events within an account carries no information here: payments are independent given the account.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ class HandbookTransactions:
     @property
     def event_ids(self) -> list[str]:
         return numbered_texts("handbook-", np.arange(len(self)))
+
+    def until_day(self, day: int) -> "HandbookTransactions":
+        """Those of the days before."""
+        count = int(np.searchsorted(self.day, day))
+        return HandbookTransactions(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
     def columns(self) -> dict[str, Any]:
         """The contract's fields."""
