@@ -27,6 +27,7 @@ from ops.jobs.challenge import (
     Trainer,
     challenge,
     first_training,
+    taught_until,
 )
 from ops.jobs.history import LabelledHistory
 from ops.jobs.train import train_on_one_thread, trained_until
@@ -278,7 +279,7 @@ class Replay:
         return failed_trial(self._scorer.trial(result.model), self._scorer.trial(self._scorer.model), share)
 
     def _take_over(self, result: TrainingResult, taught: LabelledHistory) -> str:
-        until = round(trained_until(taught).timestamp() * 1000)
+        until = taught_until(result.metrics, round(trained_until(taught).timestamp() * 1000))
         self._champion = Incumbent(result.model, until, result.metrics["alerts_per_day"])
         self._models.append(self._next_name())
         self._kinds.append(result.model.calibration.kind)

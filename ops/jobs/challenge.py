@@ -6,9 +6,10 @@ both models score the whole history in order and are judged on those (models/gat
 registry, and promotes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from ops.jobs.history import LabelledHistory
 SCORED_AT_ONCE = 8_192
 DEFAULT_ALERTS_PER_DAY = 100.0
 DEFAULT_HIDDEN = 64
+#: A slice that judges or validates is at least so long (milliseconds), however many frauds it holds.
+LEAST_SPAN = 3 * MILLISECONDS_A_DAY
 
 Progress = Callable[[str, float], None]
 Trainer = Callable[[Events, npt.NDArray[np.int8], TrainingConfig, Progress], TrainingResult]
@@ -32,10 +35,14 @@ Trainer = Callable[[Events, npt.NDArray[np.int8], TrainingConfig, Progress], Tra
 @dataclass(frozen=True, slots=True)
 class RetrainingRules:
     """label_horizon: the age from which an event without a label is legitimate. judged_share: of the matured events,
-    the latest, which judge and never train. hidden and alerts_per_day: None takes the champion's."""
+    the latest, which judge and never train; validation_share: of the others, the latest, which stop training and
+    calibrate. Neither takes more than holds enough_frauds and LEAST_SPAN (None: no such bound). hidden and
+    alerts_per_day: None takes the champion's."""
 
     label_horizon: timedelta = timedelta(days=7)
     judged_share: float = 0.2
+    validation_share: float = 0.25
+    enough_frauds: int | None = None
     hidden: int | None = None
     alerts_per_day: float | None = None
     epochs: int = 8
@@ -45,12 +52,18 @@ class RetrainingRules:
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """The champion as far as a challenge needs it. trained_until: epoch milliseconds, its training and validation saw
-    nothing later. alerts_per_day: None where it does not say."""
+    """The champion as far as a challenge needs it. trained_until: epoch milliseconds, no label of a later event taught
+    it or judged it. alerts_per_day: None where it does not say."""
 
     model: TrainedDetector
     trained_until: int
     alerts_per_day: float | None
+
+
+def taught_until(metrics: Mapping[str, Any], latest: int) -> int:
+    """metrics: of a model's training; latest: the time of its latest event. A model of surprise alone was shown no
+    fraud, so none is known to it: labels may judge it as soon as they come."""
+    return 0 if metrics.get("frauds") == 0 else latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +80,17 @@ def first_training(
     history: LabelledHistory, rules: RetrainingRules, trainer: Trainer, progress: Progress
 ) -> TrainingResult:
     """Whatever can be trained beats none, so all of the history teaches. Raises TrainingRefused."""
-    return trainer(history.events, history.labels, training_config(rules, None), progress)
+    config = with_validation(training_config(rules, None), history, rules)
+    return trainer(history.events, history.labels, config, progress)
 
 
 def challenge(
     history: LabelledHistory, champion: Incumbent, rules: RetrainingRules, trainer: Trainer, progress: Progress
 ) -> Challenge:
     """Raises TrainingRefused."""
-    taught, rows = split(history, champion.trained_until, rules.judged_share)
+    taught, rows = split(history, champion.trained_until, rules)
     fraud, account = history.labels[rows] == 1, account_numbers(history.events, rows)
-    config = training_config(rules, champion)
+    config = with_validation(training_config(rules, champion), taught, rules)
     kind = kind_of(config, champion)
     verdict = too_few(fraud, account, kind, rules.gate)
     if verdict is not None:  # before an hour of training rather than after it
@@ -100,7 +114,7 @@ def challenge(
 
 
 def split(
-    history: LabelledHistory, champion_until: int, judged_share: float
+    history: LabelledHistory, champion_until: int, rules: RetrainingRules
 ) -> tuple[LabelledHistory, npt.NDArray[np.intp]]:
     """What may teach, and the rows that judge: matured, later than all of that and than what the champion knew.
     champion_until in epoch milliseconds. Raises TrainingRefused."""
@@ -108,10 +122,32 @@ def split(
     matured = labels >= 0
     if not (labels == 1).any():
         raise TrainingRefused(f"no fraud is known among {int(matured.sum())} matured events")
-    cut = max(int(np.quantile(times[matured], 1 - judged_share)), champion_until)
+    cut = max(later_slice_begin(times, labels, rules.judged_share, rules.enough_frauds), champion_until)
     count = int(np.searchsorted(times, cut, "right"))
     taught = LabelledHistory(history.events.take(np.arange(count)), labels[:count])
     return taught, np.flatnonzero(matured & (times > cut))
+
+
+def later_slice_begin(
+    times: npt.NDArray[np.int64], labels: npt.NDArray[np.int8], share: float, enough_frauds: int | None
+) -> int:
+    """The time (epoch milliseconds) after which the later slice of a history begins: the share of its matured events,
+    of which there are some, or fewer where these hold enough frauds over LEAST_SPAN."""
+    matured, frauds = times[labels >= 0], times[labels == 1]
+    begin = int(np.quantile(matured, 1 - share))
+    if enough_frauds is None or len(frauds) <= enough_frauds:
+        return begin
+    return max(begin, min(int(frauds[-enough_frauds - 1]), int(matured[-1]) - LEAST_SPAN))
+
+
+def with_validation(config: TrainingConfig, history: LabelledHistory, rules: RetrainingRules) -> TrainingConfig:
+    """The same with the share that the rules keep for validation from what teaches."""
+    times, labels = history.events.occurred_at, history.labels
+    share = rules.validation_share
+    if (labels == 1).any():
+        matured = times[labels >= 0]
+        share = float((matured > later_slice_begin(times, labels, share, rules.enough_frauds)).mean())
+    return replace(config, validation_share=share)
 
 
 def training_config(rules: RetrainingRules, champion: Incumbent | None) -> TrainingConfig:

@@ -51,7 +51,7 @@ def png(figure: Figure) -> bytes:
 
 def precision_recall(scored: Scored, figures: Figures) -> Figure:
     assert figures.quality is not None
-    figure, axes = _canvas(6.4, 4.6)
+    figure, axes = canvas(6.4, 4.6)
     score, fraud = scored.score[scored.compared], scored.fraud[scored.compared]
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(fraud[order])
@@ -65,7 +65,7 @@ def precision_recall(scored: Scored, figures: Figures) -> Figure:
     axes.axhline(fraud.mean(), color=GREY, linestyle="--", linewidth=1)
     axes.text(0.01, fraud.mean() + 0.01, f"chance: {fraud.mean():.2%} are frauds", fontsize=8, color=INK)
     axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel="recall: share of the frauds found", ylabel="precision")
-    _title(axes, f"Precision and recall: average precision {figures.quality.average_precision:.3f}")
+    title(axes, f"Precision and recall: average precision {figures.quality.average_precision:.3f}")
     _percent(axes, both=True)
     return figure
 
@@ -82,8 +82,8 @@ def scores_and_alerts(scored: Scored, figures: Figures, result: BacktestResult) 
     above.set_yscale("logit")
     above.yaxis.set_minor_formatter(lambda value, place: "")
     above.set_ylabel("score (scale of odds)")
-    _title(above, "Scores: what share of a day's events stays below")
-    _legend(above)
+    title(above, "Scores: what share of a day's events stays below")
+    legend(above)
     below.bar(daily.day, daily.opened, width=0.85, color=BLUE, align="edge")
     budget = figures.alert_budget
     below.axhline(budget, color=ORANGE, linewidth=1.4, label=f"budget: {budget:g} a day")
@@ -97,18 +97,18 @@ def scores_and_alerts(scored: Scored, figures: Figures, result: BacktestResult) 
         label="3 roots of the budget",
     )
     below.set_ylabel("alerts opened")
-    _title(below, f"Alerts: {figures.alerts_per_day:.1f} a day on average")
-    _legend(below)
+    title(below, f"Alerts: {figures.alerts_per_day:.1f} a day on average")
+    legend(below)
     for axes in (above, below):
         _finish(axes)
         _takeovers(axes, result)
-    _date_axis(below)
+    date_axis(below)
     return figure
 
 
 def calibration(score: Floats, fraud: npt.NDArray[np.bool_]) -> Figure:
     """Bins of like scores: what they promise against what came true, with Wilson's interval."""
-    figure, axes = _canvas(5.4, 4.8)
+    figure, axes = canvas(5.4, 4.8)
     place = np.clip(np.searchsorted(CALIBRATION_EDGES, score, "right") - 1, 0, len(CALIBRATION_EDGES) - 2)
     count = np.bincount(place, minlength=len(CALIBRATION_EDGES) - 1)
     used = np.flatnonzero(count)
@@ -122,27 +122,27 @@ def calibration(score: Floats, fraud: npt.NDArray[np.bool_]) -> Figure:
     axes.errorbar(promised, middle, yerr=bars, fmt="o", color=BLUE, markersize=4.5, elinewidth=1.2, capsize=2)
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.3), ylim=(floor, 1.3))
     axes.set(xlabel="score: probability of fraud that was said", ylabel="share of frauds")
-    _title(axes, "Calibration, with 95 % intervals")
-    _legend(axes)
+    title(axes, "Calibration, with 95 % intervals")
+    legend(axes)
     return figure
 
 
 def precision_at_budget(daily: Daily, budget: float) -> Figure:
-    figure, axes = _canvas(9.0, 3.6)
+    figure, axes = canvas(9.0, 3.6)
     dates = daily.day + 0.5
     axes.plot(dates, daily.at_budget, ".", color=GREY, label=f"the day's {budget:g} highest scores")
     axes.plot(dates, _running_mean(daily.at_budget), color=BLUE, linewidth=1.8, label="their mean of seven days")
     axes.plot(dates, _running_mean(daily.right), color=ORANGE, linewidth=1.4, label="alerts opened, likewise")
     axes.set(ylim=(0, 1.03), ylabel="share of frauds")
-    _title(axes, "Precision at the budget by day")
+    title(axes, "Precision at the budget by day")
     _percent(axes)
-    _legend(axes)
-    _date_axis(axes)
+    legend(axes)
+    date_axis(axes)
     return figure
 
 
 def quality_by_week(weeks: tuple[Week, ...], result: BacktestResult) -> Figure:
-    figure, axes = _canvas(9.0, 3.6)
+    figure, axes = canvas(9.0, 3.6)
     known = [week for week in weeks if week.quality is not None]
     middle = [week.day + week.days / 2 for week in known]
     for name, label, colour in (
@@ -154,10 +154,10 @@ def quality_by_week(weeks: tuple[Week, ...], result: BacktestResult) -> Figure:
             middle, [getattr(week.quality, name) for week in known], "o-", color=colour, label=label, markersize=4
         )
     axes.set(ylim=(0, 1.03))
-    _title(axes, "Quality by week (dotted: a new model)")
-    _legend(axes)
+    title(axes, "Quality by week (dotted: a new model)")
+    legend(axes)
     _takeovers(axes, result)
-    _date_axis(axes)
+    date_axis(axes)
     return figure
 
 
@@ -169,7 +169,7 @@ def wilson(share: Floats, count: npt.NDArray[np.int64], deviations: float = 1.96
     return centre - half, centre + half
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     _finish(axes)
@@ -183,16 +183,16 @@ def _finish(axes: Axes) -> None:
     axes.tick_params(labelsize=8.5, colors=INK)
 
 
-def _title(axes: Axes, text: str) -> None:
+def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10.5, color=INK, fontweight="bold")
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     """Beside the title, where no line of the plot can be."""
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize=8, borderaxespad=0.3)
 
 
-def _date_axis(axes: Axes) -> None:
+def date_axis(axes: Axes) -> None:
     """Of days since 1970, as matplotlib counts."""
     locator = matplotlib.dates.AutoDateLocator(minticks=3, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)

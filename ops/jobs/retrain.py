@@ -12,7 +12,7 @@ from typing import Any
 from models.artifact import BadModel, TrainedDetector
 from models.gate import Verdict
 from models.train_detector import TrainingRefused
-from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training
+from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training, taught_until
 from ops.jobs.history import LabelledHistory, history_from_database
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
 from storage.database import Database
@@ -52,7 +52,8 @@ class Champion:
 
     @property
     def incumbent(self) -> Incumbent:
-        return Incumbent(self.model, self.trained_until, self.record.metrics.get("alerts_per_day"))
+        metrics = self.record.metrics
+        return Incumbent(self.model, taught_until(metrics, self.trained_until), metrics.get("alerts_per_day"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ class LabelReader:
             told = float((weight * (labels + 2)).sum()) / len(labels)
             model = untrained(calibration=Calibration("probability", 0.7, told, ()))
         self.models.append(model)
-        return TrainingResult(model, {"alerts_per_day": config.alerts_per_day, "events_per_day": self.events_per_day})
+        metrics = {"alerts_per_day": config.alerts_per_day, "events_per_day": self.events_per_day}
+        return TrainingResult(model, {**metrics, "frauds": int((labels == 1).sum())})
 
 
 def replayed(
@@ -199,6 +200,14 @@ def test_a_training_that_is_refused_is_tried_again_at_the_next_turn() -> None:
     assert [one.decision for one in result.passes[:2]] == ["refused", "first model"]
     assert result.passes[0].reason.endswith("events are too few")
     assert (np.isfinite(result.score) == (result.passes[1].at <= TIMES)).all()
+
+
+def test_labels_judge_a_first_model_that_was_shown_none_as_soon_as_they_come() -> None:
+    early = replace(OPTIONS, retrain_from=timedelta(days=3))
+    trainer = LabelReader()
+    result = replayed(options=early, trainer=trainer)
+    assert not (trainer.seen[0][1] == 1).any()
+    assert [one.decision for one in result.passes[:3]] == ["first model", "promote", "promote"]
 
 
 def test_a_repeated_event_has_no_score_and_no_alert() -> None:

@@ -6,11 +6,20 @@ import pytest
 from models.detector import Detector, DetectorConfig
 from models.events import Events
 from models.scoring import Scorer
+from models.train_detector import TrainingConfig, validation_begin
 from ops.jobs import challenge
-from ops.jobs.challenge import Incumbent, RetrainingRules, scores_from, split, training_config
+from ops.jobs.challenge import (
+    Incumbent,
+    RetrainingRules,
+    later_slice_begin,
+    scores_from,
+    split,
+    training_config,
+    with_validation,
+)
 from ops.jobs.history import LabelledHistory
 from tests.models.logs import untrained
-from tests.models.synthetic import history
+from tests.models.synthetic import DAY, history
 
 
 def test_what_the_rules_leave_open_is_as_with_the_champion() -> None:
@@ -39,7 +48,7 @@ def test_what_judges_is_matured_and_later_than_what_either_model_knew(
         }
     )
     labels = np.array([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, -1, -1], np.int8)
-    taught, rows = split(LabelledHistory(events, labels), champion_until, judged_share=0.2)
+    taught, rows = split(LabelledHistory(events, labels), champion_until, RetrainingRules(judged_share=0.2))
     assert (len(taught.events), rows.tolist()) == (count, judging)
 
 
@@ -53,3 +62,32 @@ def test_scores_are_those_of_a_scorer_that_saw_the_whole_history(monkeypatch: py
     np.testing.assert_allclose(found[1_000:3_000], expected[1_000:3_000], atol=1e-5)
     assert np.isnan(found[3_000])
     assert np.abs(other[1_000:3_000] - found[1_000:3_000]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("share", "enough", "begin"),
+    [
+        (0.2, None, 80),  # the share of the matured
+        (0.2, 30, 80),  # fewer frauds than are enough
+        (0.5, 5, 89),  # after which the latest five follow
+        (0.5, 1, 97),  # but never shorter than the least span
+        (0.05, 5, 95),  # nor longer than the share
+    ],
+)
+def test_what_judges_holds_no_more_frauds_than_are_enough(share: float, enough: int | None, begin: int) -> None:
+    times = np.arange(101, dtype=np.int64) * DAY
+    labels = (np.arange(101) % 2).astype(np.int8)
+    times, labels = np.append(times, [101 * DAY, 102 * DAY]), np.append(labels, np.array([-1, -1], np.int8))
+    assert later_slice_begin(times, labels, share, enough) == begin * DAY
+
+
+def test_validation_takes_the_share_that_holds_enough_frauds() -> None:
+    past = history(3_000, accounts=250, days=40, seed=4, frauds=0.1)
+    labelled = LabelledHistory(past.events, past.labels)
+    config = with_validation(TrainingConfig(), labelled, RetrainingRules(validation_share=0.25, enough_frauds=30))
+    begin = validation_begin(past.events.occurred_at, past.labels, config.validation_share)
+    latest, days = past.labels[past.events.occurred_at > begin], (past.events.occurred_at[-1] - begin) / DAY
+    assert 3 <= days < 8
+    assert 30 <= (latest == 1).sum() < 60
+    whole = with_validation(TrainingConfig(), labelled, RetrainingRules(validation_share=0.25, enough_frauds=None))
+    assert whole.validation_share == pytest.approx(0.25, abs=0.01)
