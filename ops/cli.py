@@ -173,6 +173,9 @@ def retrain(
     new_labels: Annotated[
         int | None, typer.Option(min=1, help="Also as soon as so many labels came in since the last pass.")
     ] = None,
+    on_drift: Annotated[
+        bool, typer.Option("--on-drift", help="Also as soon as inputs or scores drifted since the last pass.")
+    ] = False,
     alerts_per_day: Annotated[float | None, typer.Option(help="Alert budget; default: the champion's.")] = None,
     label_horizon_days: Annotated[
         float, typer.Option(min=0, help="Age from which an event without label is legitimate.")
@@ -202,7 +205,9 @@ def retrain(
         seed=seed,
         gate=GateRules(margin=margin),
     )
-    run_retraining(load_settings(), rules, once=once, every=every, new_labels=new_labels, as_json=as_json)
+    run_retraining(
+        load_settings(), rules, once=once, every=every, new_labels=new_labels, on_drift=on_drift, as_json=as_json
+    )
 
 
 @cli.command()

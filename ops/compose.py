@@ -22,6 +22,7 @@ from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from streams.commit import Committer
 from streams.decode import DecodeLimits
 from streams.detection import DetectionProcessor, DetectionRules
+from streams.drift_watch import DriftWatch
 from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
@@ -76,6 +77,7 @@ def build_flow(
     thresholds = ThresholdWatch(
         database, registry, parse_rule(settings.alert_rule), metrics, alert_max_age=alert_max_age
     )
+    drift = DriftWatch(database, metrics, utc_now, worker=worker)
     flow: Flow
 
     def wait(failures: int, error: DatabaseUnavailable) -> None:
@@ -96,6 +98,7 @@ def build_flow(
         metrics,
         take_model=watch.take,
         set_threshold=thresholds.apply,
+        sample=drift.sample,
     )
     learning = FeedbackProcessor(
         database,
@@ -119,7 +122,7 @@ def build_flow(
         )
 
     flow = Flow(
-        background=[watch, thresholds],
+        background=[watch, thresholds, drift],
         database=database,
         kafka=kafka,
         ownership=ownership,

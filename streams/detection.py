@@ -93,6 +93,7 @@ class DetectionProcessor:
         metrics: FlowMetrics,
         take_model: Callable[[Scorer], str | None],
         set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
+        sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     ) -> None:
         self._scorer = scorer
         self._model = model
@@ -103,6 +104,7 @@ class DetectionProcessor:
         self._metrics = metrics
         self._take_model = take_model
         self._set_threshold = set_threshold
+        self._sample = sample
         self._partitions: dict[int, PartitionState] = {}
         self._swept_at = 0.0
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
@@ -121,6 +123,7 @@ class DetectionProcessor:
                 [events_of(part.decoded, part.state.owner.claim.partition, rates) for part in parts]
             )
             scored = self._scorer.score(events)
+            self._sample(self._model, self._scorer, scored)
             flagged = self._flagged_events(events, scored, now)
             start = 0
             for part in parts:

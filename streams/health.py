@@ -87,6 +87,15 @@ class FlowMetrics:
         self._today = Gauge(
             "headgate_alerts_today", "Alerts opened on the latest day (UTC, event time), by all workers", registry=into
         )
+        self._drift = Gauge(
+            "headgate_drift",
+            "Distance of a feature, of scores or of high ones from what is usual",
+            ["detector", "subject"],
+            registry=into,
+        )
+        self._drifts = Counter(
+            "headgate_drifts_total", "Drifts that this worker was the first to record", ["detector"], registry=into
+        )
         self._swap = Histogram(
             "headgate_model_swap_seconds",
             "Time that a new champion's trial and activation held up the stream",
@@ -157,6 +166,12 @@ class FlowMetrics:
 
     def alerts_today(self, alerts: int) -> None:
         self._today.set(alerts)
+
+    def drift(self, detector: str, subject: str, value: float) -> None:
+        self._drift.labels(detector, subject).set(value)
+
+    def drifted(self, detector: str) -> None:
+        self._drifts.labels(detector).inc()
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)

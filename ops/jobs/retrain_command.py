@@ -26,11 +26,18 @@ class BadSchedule(ValueError):
 
 
 def run_retraining(
-    settings: Settings, rules: RetrainingRules, *, once: bool, every: str, new_labels: int | None, as_json: bool
+    settings: Settings,
+    rules: RetrainingRules,
+    *,
+    once: bool,
+    every: str,
+    new_labels: int | None,
+    on_drift: bool,
+    as_json: bool,
 ) -> None:
     """Until the pass is over, or without `once` until a signal. Raises AlreadyRunning, BadSchedule, DatabaseUnavailable
     and, with `once`, TrainingRefused and RetrainingStopped."""
-    schedule = Schedule(parse_span(every), new_labels)
+    schedule = Schedule(parse_span(every), new_labels, on_drift)
     stopping = stopped_by_signals()
     database = open_database(settings.database.get_secret_value())
     database.check()

@@ -1,5 +1,5 @@
-"""When `headgate retrain` makes its next pass, and how it ends: after a span of time, after enough new labels, until a
-signal. What a pass does is retrain.py's business.
+"""When `headgate retrain` makes its next pass, and how it ends: after a span of time, after enough new labels, after a
+drift, until a signal. What a pass does is retrain.py's business.
 
 The schedule lives in `training_runs`: a restarted process waits for what is left of the span, and a run that died
 counts as none.
@@ -17,6 +17,7 @@ from models.train_detector import TrainingRefused
 from ops.jobs.challenge import Progress
 from ops.jobs.retrain import JOB, LOCK, Outcome
 from storage.database import Database, DatabaseUnavailable
+from storage.drifts import drifted_since
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.training_data import labels_joined_since, latest_run_start
 from streams.detection import MODEL_NAME
@@ -32,18 +33,28 @@ class RetrainingStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A pass every so often, and as soon as so many labels were joined since the last one began."""
+    """A pass every so often, as soon as so many labels were joined since the last one began, and with on_drift as soon
+    as a worker recorded a drift since then."""
 
     every: timedelta
     new_labels: int | None = None
+    on_drift: bool = False
 
 
-def is_due(schedule: Schedule, now: datetime, latest: datetime | None, labels_since: Callable[[datetime], int]) -> bool:
+def is_due(
+    schedule: Schedule,
+    now: datetime,
+    latest: datetime | None,
+    labels_since: Callable[[datetime], int],
+    drifted_since: Callable[[datetime], bool],
+) -> bool:
     """latest: when the latest pass began, None for none. labels_since: how many labels were joined since a moment;
-    asked only where it matters."""
+    drifted_since: whether anything drifted. Both are asked only where it matters."""
     if latest is None or now - latest >= schedule.every:
         return True
-    return schedule.new_labels is not None and labels_since(latest) >= schedule.new_labels
+    if schedule.new_labels is not None and labels_since(latest) >= schedule.new_labels:
+        return True
+    return schedule.on_drift and drifted_since(latest)
 
 
 def retrain_until_stopped(
@@ -61,7 +72,13 @@ def retrain_until_stopped(
     while not stopping.is_set():
         try:
             latest = latest_run_start(database, MODEL_NAME, JOB)
-            if is_due(schedule, clock(), latest, lambda since: labels_joined_since(database, since)):
+            if is_due(
+                schedule,
+                clock(),
+                latest,
+                lambda since: labels_joined_since(database, since),
+                lambda since: drifted_since(database, since),
+            ):
                 announce(one_pass())
         except TrainingRefused as refusal:
             log.warning("retraining refused", why=str(refusal))

@@ -150,6 +150,7 @@ def detection(
     metrics: FlowMetrics | None = None,
     wait: Wait = give_up,
     take_model: Callable[[Scorer], str | None] = lambda scorer: None,
+    sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
     """A detection processor without any state, and its scorer."""
@@ -163,6 +164,7 @@ def detection(
         partitions.usable,
         metrics or FlowMetrics(),
         take_model,
+        sample=sample,
     )
     return Bench(database, partitions, processor), scorer
 

@@ -12,6 +12,7 @@ from ops.jobs.retrain import JOB, LOCK, Outcome
 from ops.jobs.retrain_command import BadSchedule, parse_span
 from ops.jobs.retrain_schedule import RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
 from storage.database import Database, DatabaseUnavailable
+from storage.drifts import DriftRecord, record_drifts
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.training_data import finish_training_run, start_training_run
 from streams.detection import MODEL_NAME
@@ -59,12 +60,15 @@ def ran(database: Database, hours_ago: float, status: str = "refused", job: str 
     finish_training_run(database, run_id, NOW - hours_ago * HOUR, status)
 
 
-@given(st.floats(0, 50), st.integers(0, 20), st.one_of(st.none(), st.integers(1, 20)))
-def test_a_pass_is_due_after_its_span_or_with_enough_labels(hours: float, joined: int, wanted: int | None) -> None:
-    schedule = Schedule(timedelta(days=1), wanted)
-    due = is_due(schedule, NOW, NOW - hours * HOUR, lambda since: joined)
-    assert due == (timedelta(hours=hours) >= timedelta(days=1) or (wanted is not None and joined >= wanted))
-    assert is_due(schedule, NOW, None, lambda since: 0)
+@given(st.floats(0, 50), st.integers(0, 20), st.one_of(st.none(), st.integers(1, 20)), st.booleans(), st.booleans())
+def test_a_pass_is_due_after_its_span_with_enough_labels_or_after_a_drift(
+    hours: float, joined: int, wanted: int | None, on_drift: bool, drifted: bool
+) -> None:
+    schedule = Schedule(timedelta(days=1), wanted, on_drift)
+    due = is_due(schedule, NOW, NOW - hours * HOUR, lambda since: joined, lambda since: drifted)
+    labelled = wanted is not None and joined >= wanted
+    assert due == (timedelta(hours=hours) >= timedelta(days=1) or labelled or (on_drift and drifted))
+    assert is_due(schedule, NOW, None, lambda since: 0, lambda since: False)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,17 @@ def test_labels_joined_since_the_latest_pass_began_start_the_next(database: Data
         loop = Loop(database, DONE)
         loop.run(Schedule(timedelta(days=1), new_labels))
         assert len(loop.announced) == passes
+
+
+@pytest.mark.parametrize(("hours_ago", "on_drift", "passes"), [(1, True, 1), (1, False, 0), (3, True, 0)])
+def test_a_drift_that_was_recorded_since_the_latest_pass_began_starts_the_next(
+    database: Database, hours_ago: float, on_drift: bool, passes: int
+) -> None:
+    ran(database, 2)
+    record_drifts(database, [DriftRecord("fraud:1", "psi", "amount", NOW - hours_ago * HOUR, 0.4, 0.25, "worker-1")])
+    loop = Loop(database, DONE)
+    loop.run(Schedule(timedelta(days=1), on_drift=on_drift))
+    assert loop.announced == [DONE] * passes
 
 
 def test_refusals_and_absent_services_do_not_end_the_loop(database: Database) -> None:
