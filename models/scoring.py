@@ -135,6 +135,10 @@ class Scorer:
     def stop_shadow(self) -> None:
         self._shadow = None
 
+    def can_take(self, model: TrainedDetector) -> bool:
+        """Whether the features are counted as this model needs them."""
+        return model.network.config.reporting_limit == self.model.network.config.reporting_limit
+
     @torch.inference_mode()
     def trial(self, model: TrainedDetector) -> Trial:
         """Has a model score the latest events of some resident accounts, from their rings; changes nothing."""
@@ -175,11 +179,11 @@ class Scorer:
 
     def _beside(self, model: TrainedDetector) -> RunningModel:
         """A model over the features that are there."""
-        own, other = self.model.network.config, model.network.config
-        if own.reporting_limit != other.reporting_limit:
+        if not self.can_take(model):
+            own, other = self.model.network.config, model.network.config
             raise IncompatibleModel(
                 f"its reporting limit is {other.reporting_limit:g}, that of the model in use {own.reporting_limit:g}; "
-                "restart the worker to change it"
+                "only a restart of the worker changes it"
             )
         return RunningModel(model, self._features, self._device, self._features.accounts.capacity)
 

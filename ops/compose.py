@@ -1,6 +1,7 @@
 """From settings to a flow: which part gets which of the others. Composition only; ops/worker.py runs it."""
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
+from streams.batch import OwnedPartition
 from streams.commit import Committer
 from streams.decode import DecodeLimits
 from streams.detection import DetectionProcessor, DetectionRules
@@ -27,13 +29,16 @@ from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, producer
+from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
+from streams.periodic import Periodic
 from streams.pipeline import Pipeline
 from streams.recovery import PartitionSource
 from streams.relay import Relay
 from streams.rows import RowEncoder
-from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, model_updates
-from streams.swap import ChampionWatch, Tell
+from streams.shadow import ShadowWatch
+from streams.sinks import ALERTS, DEAD_LETTERS, MODEL_UPDATES, PREDICTIONS, KafkaSink, RedisSink, model_updates
+from streams.swap import ASK_SECONDS, ChampionWatch, Tell
 from streams.threshold_watch import ThresholdWatch
 
 log = structlog.get_logger(__name__)
@@ -72,12 +77,19 @@ def build_flow(
     rows = RowEncoder(database.dialect)
     transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
     views = redis_views(settings)
-    watch = ChampionWatch(registry, champion, metrics, operator_line(views, worker))
     alert_max_age = int(settings.alert_max_age_seconds * 1000)
     thresholds = ThresholdWatch(
         database, registry, parse_rule(settings.alert_rule), metrics, alert_max_age=alert_max_age
     )
     drift = DriftWatch(database, metrics, utc_now, worker=worker)
+    relays = build_relays(settings, kafka, views, database, metrics)
+    tell = operator_line(views, worker)
+    announce = announcing(relays, owned_by(ownership, transactions))
+    models = WatchedModels(
+        ChampionWatch(registry, champion, metrics, tell, clock=utc_now, changed=announce),
+        ShadowWatch(registry, champion.name, metrics, tell, clock=utc_now),
+    )
+    models.look()  # before the first batch: a shadow, and the way back from a model that fails at once
     flow: Flow
 
     def wait(failures: int, error: DatabaseUnavailable) -> None:
@@ -96,7 +108,7 @@ def build_flow(
         ),
         owned_by(ownership, transactions),
         metrics,
-        take_model=watch.take,
+        models=models,
         set_threshold=thresholds.apply,
         sample=drift.sample,
     )
@@ -122,12 +134,12 @@ def build_flow(
         )
 
     flow = Flow(
-        background=[watch, thresholds, drift],
+        background=[Periodic("model-watch", ASK_SECONDS, models.look), thresholds, drift],
         database=database,
         kafka=kafka,
         ownership=ownership,
         pipelines=[pipeline(transactions, detection), pipeline(feedback, learning)],
-        relays=build_relays(settings, kafka, views, database, metrics),
+        relays=relays,
         metrics=metrics,
         clock=utc_now,
         owner_name=worker,
@@ -135,6 +147,17 @@ def build_flow(
         fetch_wait_ms=settings.fetch_wait_ms,
     )
     return flow
+
+
+def announcing(relays: Sequence[Relay], owned: Callable[[], Sequence[OwnedPartition] | None]) -> Callable[[], None]:
+    """Has a change of the champion published, where that is this worker's business."""
+
+    def announce() -> None:
+        for owner in owned() or ():
+            for relay in relays:
+                relay.wake(owner, [MODEL_UPDATES])
+
+    return announce
 
 
 def operator_line(views: RedisViews, worker: str) -> Tell:

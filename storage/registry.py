@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import fsspec
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
@@ -154,20 +154,25 @@ class ModelRegistry:
             raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
         return self.promote(name, before.version, why, clock)
 
-    def withdraw(self, champion: ModelRecord, why: str, clock: Clock) -> ModelRecord | None:
-        """Takes a champion that misbehaves out of use, for the one before it; that one's record where this call did
-        so, None where it is no longer the champion, was promoted anew since, or has none before it."""
+    def withdraw(self, record: ModelRecord, why: str, clock: Clock) -> ModelRecord | None:
+        """Takes a version that misbehaves out of use. The record of the champion in its place, where this call made it
+        the champion; None where the version was withdrawn already, promoted anew since the record was read, no longer
+        the champion, or champion with none before it to take its place, which alone leaves it in use."""
 
         def change(connection: Connection) -> int | None:
-            row = connection.execute(_newest_of(_was_champion(champion.name, champion))).first()
-            if row is None or not _take_out(connection, champion, CHAMPION, clock(), why):
+            is_champion = connection.execute(_columns().where(*_is(record), Model.alias == CHAMPION)).first()
+            before = connection.execute(_newest_of(_was_champion(record.name, record))).first()
+            if is_champion and not before:
                 return None
-            reason = f"automatic rollback from {champion}: {why}"
-            _set_alias(connection, champion.name, row.version, CHAMPION, clock(), reason)
-            return int(row.version)
+            taken_out = _take_out(connection, record, clock(), why, _in_good_standing())
+            if not (taken_out and is_champion and before):
+                return None
+            reason = f"automatic rollback from {record}: {why}"
+            _set_alias(connection, record.name, before.version, CHAMPION, clock(), reason)
+            return int(before.version)
 
         version = self._change(change)
-        return None if version is None else self.get(champion.name, version)
+        return None if version is None else self.get(record.name, version)
 
     def start_shadow(self, name: str, version: int) -> ModelRecord:
         """Has a version score beside the champion, in place of another that did. Raises UnknownModel, ModelInUse."""
@@ -186,7 +191,7 @@ class ModelRegistry:
 
     def withdraw_shadow(self, shadow: ModelRecord, why: str, clock: Clock) -> bool:
         """Ends a shadow that misbehaves; false where it was none any more."""
-        return self._change(lambda connection: _take_out(connection, shadow, SHADOW, clock(), why))
+        return self._change(lambda connection: _take_out(connection, shadow, clock(), why, Model.alias == SHADOW))
 
     def load(self, record: ModelRecord) -> bytes:
         path = f"{self._root}/{record.artifact}"
@@ -231,16 +236,20 @@ def _columns() -> Any:
 
 
 def _newest_of(conditions: Sequence[Any]) -> Any:
-    return _columns().where(*conditions).order_by(Model.promoted_at.desc()).limit(1)
+    return _columns().where(*conditions).order_by(Model.promoted_at.desc(), Model.version.desc()).limit(1)
 
 
 def _was_champion(name: str, champion: ModelRecord | None) -> tuple[Any, ...]:
     """Conditions on versions that were champion before this one and were not withdrawn."""
-    in_good_standing = or_(Model.withdrawn_at.is_(None), Model.promoted_at > Model.withdrawn_at)
-    conditions = (Model.name == name, Model.promoted_at.is_not(None), in_good_standing)
+    conditions = (Model.name == name, Model.promoted_at.is_not(None), _in_good_standing())
     if champion is None or champion.promoted_at is None:
         return conditions
-    return (*conditions, Model.version != champion.version, Model.promoted_at <= champion.promoted_at)
+    at_the_same_moment = and_(Model.promoted_at == champion.promoted_at, Model.version < champion.version)
+    return (*conditions, or_(Model.promoted_at < champion.promoted_at, at_the_same_moment))
+
+
+def _in_good_standing() -> Any:
+    return or_(Model.withdrawn_at.is_(None), Model.promoted_at > Model.withdrawn_at)
 
 
 def _is(record: ModelRecord) -> tuple[Any, ...]:
@@ -251,10 +260,10 @@ def _next_version(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.max(Model.version)).where(Model.name == name)).scalar() or 0) + 1
 
 
-def _take_out(connection: Connection, record: ModelRecord, alias: str, moment: datetime, why: str) -> bool:
-    """False where the version has lost the alias, or was promoted again, since the record was read."""
+def _take_out(connection: Connection, record: ModelRecord, moment: datetime, why: str, *conditions: Any) -> bool:
+    """False where a condition does not hold, or the version was promoted again since the record was read."""
     same = Model.promoted_at.is_not_distinct_from(record.promoted_at)
-    statement = update(Model).where(*_is(record), Model.alias == alias, same)
+    statement = update(Model).where(*_is(record), same, *conditions)
     return bool(connection.execute(statement.values(alias=None, withdrawn_at=moment, withdrawn_why=why)).rowcount)
 
 

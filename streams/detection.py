@@ -11,29 +11,23 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
 
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
-from storage.progress import Advance, record_control
+from storage.progress import Advance
+from streams.activation import MODEL_CONTROL, Activation
 from streams.alerts import AlertBook, AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
-from streams.decode import (
-    MILLISECONDS_A_DAY,
-    DecodedTransactions,
-    DecodeLimits,
-    base_currency_amounts,
-    decode_transactions,
-)
+from streams.decode import MILLISECONDS_A_DAY, DecodedTransactions, DecodeLimits, decode_transactions
+from streams.events import events_of
 from streams.health import FlowMetrics
+from streams.models_in_use import Models
 from streams.recovery import PartitionSource
-from streams.rows import RowEncoder, ScoredRows, WriteAlerts
+from streams.rows import RowEncoder, ScoredRows, ShadowRows, WriteAlerts
 from streams.score_counting import PartitionCounts, recounted, scored_columns
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
-#: The name in stream_controls under which a partition's model is recorded.
-MODEL_CONTROL = "detector"
 #: Each look for verdicts goes back this far: a label counts from its commit, which follows its joined_at.
 VERDICT_OVERLAP = timedelta(seconds=60)
 
@@ -62,8 +56,8 @@ class PartitionState:
     stream_time: int
     book: AlertBook
     counts: PartitionCounts
-    #: The model of the last batch that was prepared; None where that was another's, or none.
-    model: str | None
+    #: Under which activation of a model the last batch was prepared; None where that was another's, or none.
+    activation: int | None
     #: False until the verdicts from before the restore were looked up.
     looked_back: bool = False
 
@@ -91,18 +85,19 @@ class DetectionProcessor:
         rules: DetectionRules,
         owned: Callable[[], Sequence[OwnedPartition] | None],
         metrics: FlowMetrics,
-        take_model: Callable[[Scorer], str | None],
+        models: Models,
         set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
         sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     ) -> None:
         self._scorer = scorer
         self._model = model
+        self._activation = 0
         self._source = source
         self._rows = rows
         self._rules = rules
         self._owned = owned
         self._metrics = metrics
-        self._take_model = take_model
+        self._models = models
         self._set_threshold = set_threshold
         self._sample = sample
         self._partitions: dict[int, PartitionState] = {}
@@ -110,7 +105,7 @@ class DetectionProcessor:
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
-        self._model = self._take_model(self._scorer) or self._model
+        self._activated(self._models.take(self._scorer))
         self._set_threshold(self._model, self._scorer)
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
@@ -122,7 +117,8 @@ class DetectionProcessor:
             events = Events.concatenate(
                 [events_of(part.decoded, part.state.owner.claim.partition, rates) for part in parts]
             )
-            scored = self._scorer.score(events)
+            scored, model = self._models.score(self._scorer, events)
+            self._activated(model)
             self._sample(self._model, self._scorer, scored)
             flagged = self._flagged_events(events, scored, now)
             start = 0
@@ -141,6 +137,12 @@ class DetectionProcessor:
 
     def idle(self, now: float) -> PreparedBatch | None:
         return self.process([], now)
+
+    def _activated(self, model: str | None) -> None:
+        """Counted, because the states of a model that comes back begin anew, as those of another would."""
+        if model is not None:
+            self._model = model
+            self._activation += 1
 
     def _decode(self, chunks: Sequence[Chunk]) -> list[Part]:
         grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
@@ -195,7 +197,7 @@ class DetectionProcessor:
         following, alerts = self._source.alerts(claim)
         book = AlertBook(fold_within=self._rules.fold_within, next_sequence=following, open_alerts=alerts)
         counts = recounted(self._rules.alert_max_age, self._source.uncounted(claim))
-        return PartitionState(owner, claim.next_offset, 0, book, counts, self._model if ours else None)
+        return PartitionState(owner, claim.next_offset, 0, book, counts, self._activation if ours else None)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -267,7 +269,7 @@ class DetectionProcessor:
             dead_letters=len(decoded.dead),
             gaps=part.following - part.base - part.records,
         )
-        encoded = self._rows.transactions(claim, decoded, duplicate, predictions)
+        encoded = self._rows.transactions(claim, decoded, duplicate, predictions, self._shadow_rows(scored, rows))
         encoded += self._rows.dead_letters(claim, decoded.dead)
         self._metrics.alerts_made(len(revisions))
         finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
@@ -277,8 +279,8 @@ class DetectionProcessor:
         part.state.counts.count(self._model, said)
         if counted := part.state.counts.due(claim, part.following, now):
             finish.append(counted)
-        if part.state.model != self._model:
-            part.state.model = self._model
+        if part.state.activation != self._activation:
+            part.state.activation = self._activation
             finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._model))
         return PartitionWork(
             owner,
@@ -287,6 +289,12 @@ class DetectionProcessor:
             finish,
             outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
         )
+
+    def _shadow_rows(self, scored: ScoredBatch, rows: slice) -> ShadowRows | None:
+        shadow, model = scored.shadow, self._models.shadow
+        if shadow is None or model is None:
+            return None
+        return ShadowRows(shadow.score[rows], shadow.flagged[rows], shadow.threshold, shadow.score_kind, model)
 
     def _close_elsewhere(self, parts: Sequence[Part], now: float) -> list[PartitionWork]:
         """Closings and counts of partitions without records in this batch, as works that move no offset. Their alerts
@@ -331,37 +339,6 @@ class DetectionProcessor:
             closed = state.book.close_by_verdict(*self._verdicts)
         state.looked_back = True
         return closed + state.book.close_before(moment)
-
-
-def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:
-    """One partition's transactions as the detector takes them; rates: currency -> base currency."""
-    return Events(
-        partition=np.full(len(decoded), partition, np.int32),
-        offset=decoded.offset,
-        day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
-        event_id=decoded.event_id,
-        occurred_at=decoded.occurred_at,
-        account_id=decoded.account_id,
-        merchant_id=decoded.merchant_id,
-        amount=base_currency_amounts(decoded.amount_e4, decoded.currency, rates),
-        channel=decoded.channel,
-        country=decoded.country,
-        category=decoded.category,
-        memo=decoded.memo,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """Records from which offset on a partition is scored by a model, in the transaction of its first batch."""
-
-    topic_generation: int
-    partition: int
-    from_offset: int
-    model: str
-
-    def __call__(self, connection: Connection) -> None:
-        record_control(connection, self.topic_generation, self.partition, MODEL_CONTROL, self.from_offset, self.model)
 
 
 def _outboxes(predictions: bool, alerts: bool, dead_letters: bool) -> Iterator[str]:

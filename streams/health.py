@@ -80,8 +80,14 @@ class FlowMetrics:
             registry=into,
         )
         self._model = Gauge("headgate_model_version", "Version of the detector in use", registry=into)
+        self._shadow = Gauge(
+            "headgate_shadow_version", "Version that scores in the shadow of the detector, 0 without one", registry=into
+        )
         self._swaps = Counter(
-            "headgate_model_swaps_total", "New champions, by what became of them", ["outcome"], registry=into
+            "headgate_model_swaps_total",
+            "Changes of the model in use: activated, refused, rolled_back",
+            ["outcome"],
+            registry=into,
         )
         self._threshold = Gauge("headgate_alert_threshold", "Score from which on an event alerts", registry=into)
         self._today = Gauge(
@@ -160,6 +166,10 @@ class FlowMetrics:
 
     def model_in_use(self, version: int) -> None:
         self._model.set(version)
+
+    def shadow_in_use(self, version: int) -> None:
+        """0: none."""
+        self._shadow.set(version)
 
     def threshold(self, threshold: float) -> None:
         self._threshold.set(threshold)

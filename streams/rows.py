@@ -40,6 +40,17 @@ class ScoredRows:
     alert_id: Sequence[str | None]
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowRows:
+    """What the model in the champion's shadow said of the same transactions at the same time."""
+
+    score: npt.NDArray[np.float64]
+    flagged: npt.NDArray[np.bool_]
+    threshold: float
+    score_kind: str
+    model: str
+
+
 class RowEncoder:
     """Rows for one SQL dialect ("postgresql" or "sqlite")."""
 
@@ -47,9 +58,15 @@ class RowEncoder:
         self._dialect = dialect
 
     def transactions(
-        self, claim: Claim, decoded: DecodedTransactions, duplicate: npt.NDArray[np.bool_], scored: ScoredRows
+        self,
+        claim: Claim,
+        decoded: DecodedTransactions,
+        duplicate: npt.NDArray[np.bool_],
+        scored: ScoredRows,
+        shadow: ShadowRows | None = None,
     ) -> list[EncodedRows]:
-        """Rows of `transactions` and `predictions` for what is new, of `duplicates` for what is not."""
+        """Rows of `transactions`, `predictions` and `shadow_predictions` for what is new, of `duplicates` for what is
+        not."""
         encoded: list[EncodedRows] = []
         if duplicate.any():
             repeated = np.flatnonzero(duplicate)
@@ -65,11 +82,16 @@ class RowEncoder:
         else:
             fresh = np.arange(len(decoded))
         if len(fresh):
-            encoded += self._applied(claim, decoded, fresh, scored)
+            encoded += self._applied(claim, decoded, fresh, scored, shadow)
         return encoded
 
     def _applied(
-        self, claim: Claim, decoded: DecodedTransactions, fresh: npt.NDArray[np.intp], scored: ScoredRows
+        self,
+        claim: Claim,
+        decoded: DecodedTransactions,
+        fresh: npt.NDArray[np.intp],
+        scored: ScoredRows,
+        shadow: ShadowRows | None,
     ) -> list[EncodedRows]:
         count = len(fresh)
         take = _taker(fresh, len(decoded))
@@ -91,23 +113,22 @@ class RowEncoder:
             "memo": take(decoded.memo),
             "extra": take(decoded.extra),
         }
-        predictions = {
+        shared = {
             **key,
             "event_id": event_id,
             "account_id": account_id,
             "occurred_at": occurred_at,
             "scored_at": scored.scored_at,
-            "score": scored.score[fresh],
-            "threshold": scored.threshold,
-            "flagged": scored.flagged[fresh],
-            "score_kind": scored.score_kind,
-            "model": scored.model,
-            "alert_id": take(scored.alert_id),
         }
-        return [
+        predictions = {**shared, **_said(scored, fresh), "alert_id": take(scored.alert_id)}
+        encoded = [
             encode_rows(self._dialect, tables.Transaction, transactions, count),
             encode_rows(self._dialect, tables.Prediction, predictions, count),
         ]
+        if shadow is not None:
+            beside = {**shared, **_said(shadow, fresh)}
+            encoded.append(encode_rows(self._dialect, tables.ShadowPrediction, beside, count))
+        return encoded
 
     def dead_letters(self, claim: Claim, dead: Sequence[DeadRecord]) -> list[EncodedRows]:
         if not dead:
@@ -253,6 +274,17 @@ def _timeline_entry(row: StoredTransaction) -> contract.TimelineEntry:
 
 def _kept(letter: DeadRecord, part: bytes | None) -> bytes | None:
     return part[:KEPT_BYTES] if part and letter.code == "too_large" else part
+
+
+def _said(scored: ScoredRows | ShadowRows, rows: npt.NDArray[np.intp]) -> dict[str, Any]:
+    """The columns that predictions and shadow predictions have in common."""
+    return {
+        "score": scored.score[rows],
+        "threshold": scored.threshold,
+        "flagged": scored.flagged[rows],
+        "score_kind": scored.score_kind,
+        "model": scored.model,
+    }
 
 
 def _taker(rows: npt.NDArray[np.intp], total: int) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -25,13 +25,14 @@ CONFIRM_SECONDS = 30.0
 
 ALERTS = Outbox("alerts", alerts_after, position=lambda row: row.sequence)
 DEAD_LETTERS = Outbox("dead_letters", dead_letters_after, position=lambda row: row.source_offset)
+MODEL_UPDATES = "model_updates"
 PREDICTIONS = Outbox("predictions", predictions_after, position=lambda row: row.source_offset)
 
 
 def model_updates(transactions: str) -> Outbox:
     """Who became champion: one order for all, so the owner of this topic's first partition publishes them."""
     return Outbox(
-        "model_updates",
+        MODEL_UPDATES,
         model_updates_after,
         position=lambda row: row.sequence,
         of=lambda claim: claim.topic == transactions and claim.partition == 0,

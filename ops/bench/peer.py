@@ -21,7 +21,7 @@ from storage.bulk import EncodedRows, write_rows
 from storage.database import open_database
 from storage.progress import Claim
 from streams.decode import DecodedTransactions, DecodeLimits, Record, decode_transactions
-from streams.detection import events_of
+from streams.events import events_of
 from streams.rows import RowEncoder, ScoredRows
 
 #: Records that a peer gathers for one model step and one SQL transaction, as far as its framework lets it choose.

@@ -33,7 +33,7 @@ from ops.jobs.history import LabelledHistory
 from ops.jobs.train import train_on_one_thread, trained_until
 from streams.alerts import AlertBook, FlaggedEvent
 from streams.detection import MODEL_NAME
-from streams.swap import failed_trial
+from streams.probation import failed_trial
 
 SCORED_AT_ONCE = 8_192
 #: The alert threshold is brought up to date so often (milliseconds).

@@ -82,6 +82,18 @@ def test_the_only_champion_there_ever_was_is_not_withdrawn(registry: ModelRegist
     assert registry.champion("detector") == only
 
 
+def test_a_version_that_is_no_champion_any_more_is_withdrawn_without_a_change_of_the_champion(
+    registry: ModelRegistry, database: Database
+) -> None:
+    champions_in_turn(registry, 3)
+    assert registry.withdraw(registry.get("detector", 2), "worse", at(5)) is None
+    assert registry.get("detector", 2).withdrawn
+    assert len(updates(database)) == 3
+    back = registry.withdraw(registry.get("detector", 3), "worse", at(6))
+    assert back is not None
+    assert back.version == 1
+
+
 def test_a_rollback_passes_over_what_was_withdrawn_until_someone_promotes_it(registry: ModelRegistry) -> None:
     champions_in_turn(registry, 3)
     registry.withdraw(registry.get("detector", 3), "worse", at(5))
@@ -140,6 +152,8 @@ def test_a_shadow_is_withdrawn_once_with_its_reason(registry: ModelRegistry) -> 
     assert registry.withdraw_shadow(shadow, "no numbers", at(5))
     assert not registry.withdraw_shadow(shadow, "no numbers", at(6))
     assert (registry.shadow("detector"), registry.get("detector", 2).withdrawn_why) == (None, "no numbers")
+    assert registry.withdraw_shadow(registry.start_shadow("detector", 2), "none again", at(7))
+    assert (registry.shadow("detector"), registry.get("detector", 2).withdrawn_why) == (None, "none again")
     champion = registry.champion("detector")
     assert champion is not None
     assert champion.version == 1

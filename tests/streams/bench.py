@@ -16,6 +16,7 @@ from streams.batch import Chunk, OwnedPartition, PreparedBatch, Processor
 from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.health import FlowMetrics
+from streams.models_in_use import Models
 from streams.patience import Wait
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder
@@ -127,6 +128,20 @@ class LargeAmountsFlagged(Scorer):
         return self.last
 
 
+@dataclass
+class OneModel:
+    """Models without a registry: `take_model` may replace the one in use between two batches."""
+
+    take_model: Callable[[Scorer], str | None] = lambda scorer: None
+    shadow: str | None = None
+
+    def take(self, scorer: Scorer) -> str | None:
+        return self.take_model(scorer)
+
+    def score(self, scorer: Scorer, events: Events) -> tuple[ScoredBatch, str | None]:
+        return scorer.score(events), None
+
+
 @dataclass(frozen=True)
 class SometimesAway(Database):
     """A database that refuses the first reads: before they begin ("at once") or at their end."""
@@ -149,7 +164,7 @@ def detection(
     partitions: Partitions,
     metrics: FlowMetrics | None = None,
     wait: Wait = give_up,
-    take_model: Callable[[Scorer], str | None] = lambda scorer: None,
+    models: Models | None = None,
     sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
@@ -163,7 +178,7 @@ def detection(
         DetectionRules(**rules),
         partitions.usable,
         metrics or FlowMetrics(),
-        take_model,
+        models or OneModel(),
         sample=sample,
     )
     return Bench(database, partitions, processor), scorer

@@ -15,12 +15,13 @@ from models.scoring import Scorer
 from storage.progress import Claim
 from streams.batch import Chunk, OwnedPartition, PreparedBatch
 from streams.decode import decode_transactions
-from streams.detection import DetectionProcessor, DetectionRules, events_of
+from streams.detection import DetectionProcessor, DetectionRules
+from streams.events import events_of
 from streams.health import FlowMetrics
 from streams.rows import RowEncoder
 from tests.fraud_model import transaction
 from tests.models.logs import untrained
-from tests.streams.bench import UUID, KafkaRecord
+from tests.streams.bench import UUID, KafkaRecord, OneModel
 
 NOW = 1_773_489_600_000
 PARTITIONS = 3
@@ -125,7 +126,7 @@ def processed(model: TrainedDetector, logs: Sequence[Sequence[Step]], *, cut: bo
         DetectionRules(),
         lambda: owners,
         FlowMetrics(),
-        lambda scorer: None,
+        OneModel(),
     )
     prepared = []
     for turn, chunks in enumerate(batches_of(logs, cut=cut)):

@@ -1,8 +1,10 @@
 """A new champion takes over between two batches, or is refused while the one in use goes on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,17 @@ import torch
 
 from models.artifact import TrainedDetector
 from models.feature_schema import FEATURE_SCHEMA
-from models.scoring import Scorer, Trial
+from models.scoring import Scorer
 from ops.compose import operator_line
-from storage.database import Database
+from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import ModelRecord, ModelRegistry
 from streams.health import FlowMetrics
-from streams.swap import ChampionWatch, failed_trial
+from streams.periodic import Periodic
+from streams.swap import ChampionWatch
 from tests.deployment import wait_until
 from tests.models.logs import busy_log, untrained
-from tests.streams.bench import NOW, Partitions, detection, payment
+from tests.streams.bench import NOW, OneModel, Partitions, detection, payment
 from tests.streams.test_detection_restore import log, state_of
 
 
@@ -39,7 +42,7 @@ class Champions:
         self.told: list[str] = []
         self.metrics = FlowMetrics()
         first = self.promoted(untrained())
-        self.watch = ChampionWatch(self.registry, first, self.metrics, self.told.append, ask_seconds=0.02)
+        self.watch = ChampionWatch(self.registry, first, self.metrics, self.told.append, clock=clock)
 
     def promoted(self, model: TrainedDetector, **metrics: float) -> ModelRecord:
         return self.registry.register(
@@ -159,44 +162,31 @@ def test_a_model_with_another_reporting_limit_is_refused(champions: Champions, s
     champions.promoted(untrained(reporting_limit=3_000.0))
     champions.watch.look()
     assert champions.watch.take(scorer) is None
-    assert "restart the worker" in champions.told[0]
-
-
-@pytest.mark.parametrize(
-    ("scores", "share", "fails"),
-    [
-        (np.zeros(0), None, False),
-        (np.full(1000, 0.1), None, False),
-        (np.full(15, 0.9), 0.001, False),  # few events prove little
-        (np.append(np.full(30, 0.9), np.full(970, 0.1)), 0.001, False),
-        (np.append(np.full(31, 0.9), np.full(969, 0.1)), 0.001, True),
-        (np.append(np.full(31, 0.9), np.full(969, 0.1)), 0.01, False),
-        (np.array([0.1, np.nan]), 0.5, True),
-        (np.array([0.1, np.inf]), 0.5, True),
-    ],
-)
-def test_a_trial_fails_for_what_is_no_number_and_for_ten_times_the_budget(
-    scores: Any, share: float | None, fails: bool
-) -> None:
-    quiet = Trial(np.zeros(len(scores)), threshold=0.5)
-    assert (failed_trial(Trial(scores, threshold=0.5), quiet, share) is not None) is fails
-
-
-def test_a_model_may_flag_what_the_one_in_use_flags() -> None:
-    """A wave of frauds must keep nobody from rolling back."""
-    wave = Trial(np.append(np.full(400, 0.9), np.full(600, 0.1)), threshold=0.5)
-    assert failed_trial(wave, wave, 0.001) is None
+    assert "restart of the worker" in champions.told[0]
 
 
 def test_the_watch_finds_a_champion_by_itself_and_rides_out_an_absent_registry(
     champions: Champions, scorer: Scorer
 ) -> None:
-    champions.watch.start()
+    thread = Periodic("watch", 0.02, sometimes_away(champions.watch.look))
+    thread.start()
     try:
         champions.promoted(untrained(hidden=12))
         assert wait_until("the champion is ready", lambda: champions.watch.take(scorer), 10) == "fraud:2"
     finally:
-        champions.watch.stop()
+        thread.stop()
+
+
+def sometimes_away(look: Callable[[], None]) -> Callable[[], None]:
+    """Every other time the database is away."""
+    turns = count()
+
+    def act() -> None:
+        if next(turns) % 2 == 0:
+            raise DatabaseUnavailable("away")
+        look()
+
+    return act
 
 
 def test_the_operator_hears_of_a_refusal_on_the_redis_channel(redis_url: str) -> None:
@@ -220,13 +210,14 @@ def test_an_absent_redis_does_not_disturb_whoever_tells_the_operator() -> None:
 # In the stream
 
 
-class SwapAt:
+class SwapAt(OneModel):
     """Gives a model out at the n-th batch, as the watch would."""
 
     def __init__(self, batch: int, model: TrainedDetector, name: str) -> None:
+        super().__init__()
         self.batch, self.model, self.name, self.seen = batch, model, name, 0
 
-    def __call__(self, scorer: Scorer) -> str | None:
+    def take(self, scorer: Scorer) -> str | None:
         self.seen += 1
         if self.seen != self.batch:
             return None
@@ -241,7 +232,7 @@ def new_model() -> TrainedDetector:
 def test_predictions_change_their_model_at_the_logged_offset_and_none_is_missing(database: Database) -> None:
     partitions = Partitions(database)
     partitions.claim(0, 1)
-    bench, _ = detection(database, partitions, take_model=SwapAt(3, new_model(), "fraud:2"))
+    bench, _ = detection(database, partitions, models=SwapAt(3, new_model(), "fraud:2"))
     for start in range(0, 60, 10):
         bench.run(
             {0: log(start, start + 10)} | ({1: log(start, start + 10)} if start in (0, 40) else {}), NOW + 60 * 60
@@ -269,12 +260,12 @@ def test_a_worker_that_is_restored_after_a_swap_has_the_state_of_one_that_lived_
 ) -> None:
     partitions = Partitions(database)
     partitions.claim(0)
-    lived, scorer = detection(database, partitions, take_model=SwapAt(3, new_model(), "fraud:2"), sweep_interval=1e12)
+    lived, scorer = detection(database, partitions, models=SwapAt(3, new_model(), "fraud:2"), sweep_interval=1e12)
     for start in range(0, restored_at, 10):
         lived.run({0: log(start, start + 10)}, NOW + 60 * 60)
     undisturbed = dict(partitions.owned)
     partitions.claim(0)
-    restored, fresh = detection(database, partitions, take_model=SwapAt(1, new_model(), "fraud:2"), sweep_interval=1e12)
+    restored, fresh = detection(database, partitions, models=SwapAt(1, new_model(), "fraud:2"), sweep_interval=1e12)
     following = {0: log(restored_at, restored_at + 20)}
     restored.prepare(following, NOW + 60 * 60)
     partitions.owned = undisturbed
@@ -293,7 +284,7 @@ def test_a_worker_that_starts_with_another_model_than_the_last_logs_its_activati
     partitions.claim(0)
     detection(database, partitions)[0].run({0: [payment(0), payment(1)]}, NOW)
     partitions.claim(0)
-    later, _ = detection(database, partitions, take_model=SwapAt(1, new_model(), "fraud:2"))
+    later, _ = detection(database, partitions, models=SwapAt(1, new_model(), "fraud:2"))
     later.run({0: [payment(2)]}, NOW)
     later.run({0: [payment(3)]}, NOW)
     controls = later.sql("SELECT from_offset, value FROM stream_controls ORDER BY from_offset")
