@@ -462,6 +462,24 @@ def bench_data(
         print(f"{len(data):,} transactions, {int(data.fraud.sum()):,} of them frauds")
 
 
+@bench.command("drift")
+def bench_drift(
+    output: Annotated[Path, typer.Option(help="Write the plot to this .png file.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation and of training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """What retraining is worth when fraud changes: weekly average precision against a model that stays."""
+    from ops.bench.drift import DriftConfig, in_words, run_drift
+    from ops.progress import progress_bar
+
+    with progress_bar(as_json) as progress:
+        found = run_drift(output, DriftConfig(seed=seed), progress)
+    if as_json:
+        print_json(found)
+    else:
+        print(in_words(found))
+
+
 @bench.command("throughput")
 def bench_throughput(
     events: Annotated[int, typer.Option(help="Transactions in Kafka.")] = 600_000,
