@@ -4,17 +4,15 @@ Imports inside commands keep `headgate --help` fast. A user's mistake or an abse
 error and exit code 1, never a traceback; `--json` prints one JSON object as the last line.
 """
 
-import json
 import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from ops.settings import Settings
+from ops.commands_models import models
+from ops.terminal import Json, fail, load_settings, print_json
 
 cli = typer.Typer(
     name="headgate",
@@ -23,7 +21,6 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models = typer.Typer(help="Registered models.", no_args_is_help=True)
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
 database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
@@ -36,8 +33,6 @@ cli.add_typer(dead_letters, name="dlq")
 cli.add_typer(redis_commands, name="redis")
 cli.add_typer(bench, name="bench")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-
 
 def main() -> None:
     """The entry point: known errors become one line and exit code 1."""
@@ -49,24 +44,6 @@ def main() -> None:
         if not isinstance(error, KNOWN_ERRORS):
             raise
         fail(str(error))
-
-
-def fail(message: str) -> NoReturn:
-    print(f"headgate: {message}", file=sys.stderr)
-    raise SystemExit(1)
-
-
-def load_settings() -> "Settings":
-    from ops.logging import configure_logging
-    from ops.settings import read_settings
-
-    settings = read_settings()
-    configure_logging(settings.log_level, settings.log_format)
-    return settings
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    print(json.dumps(value, default=str))
 
 
 @cli.command()
@@ -344,55 +321,6 @@ def database_upgrade() -> None:
     print(f"schema is at {revision}")
 
 
-@models.command("list")
-def models_list(as_json: Json = False) -> None:
-    """All versions, newest first."""
-    records = [record for record in _registry().list()]
-    if as_json:
-        print_json({"models": [_model(record) for record in records]})
-        return
-    for record in records:
-        ap = record.metrics.get("average_precision")
-        print(
-            f"{record.name}:{record.version:<4} {record.alias or '':11} {record.created_at:%Y-%m-%d %H:%M}"
-            f"  AP {'-' if ap is None else f'{ap:.3f}'}"
-        )
-
-
-@models.command("show")
-def models_show(version: str, as_json: Json = False) -> None:
-    """One version with its metrics, for example fraud:3."""
-    name, number = _name_and_version(version)
-    record = _registry().get(name, number)
-    if as_json:
-        print_json(_model(record))
-        return
-    for key, value in _model(record).items():
-        print(f"{key:14} {value}")
-
-
-@models.command("promote")
-def models_promote(version: str, why: Annotated[str, typer.Option(help="Kept with the model.")] = "by hand") -> None:
-    """Make a version the champion; running workers take it over within seconds."""
-    from ops.clock import utc_now
-
-    name, number = _name_and_version(version)
-    record = _registry().promote(name, number, why, utc_now)
-    print(f"{record.name}:{record.version} is the champion")
-
-
-@models.command("rollback")
-def models_rollback(
-    name: Annotated[str, typer.Argument(help="Name of the model.")] = "fraud",
-    why: Annotated[str, typer.Option(help="Kept with the model.")] = "rolled back by hand",
-) -> None:
-    """Make the version that was champion before the present one the champion again."""
-    from ops.clock import utc_now
-
-    record = _registry().rollback(name, why, utc_now)
-    print(f"{record.name}:{record.version} is the champion")
-
-
 @dead_letters.command("list")
 def dead_letters_list(
     limit: Annotated[int, typer.Option(help="At most this many, newest first.")] = 50,
@@ -504,34 +432,3 @@ def bench_throughput(
     )
     if as_json:
         print_json(result)
-
-
-def _registry() -> Any:
-    from storage.database import open_database
-    from storage.registry import ModelRegistry
-
-    settings = load_settings()
-    return ModelRegistry(open_database(settings.database.get_secret_value()), settings.models)
-
-
-def _model(record: Any) -> dict[str, Any]:
-    names = (
-        "name",
-        "version",
-        "alias",
-        "kind",
-        "created_at",
-        "sha256",
-        "feature_schema",
-        "metrics",
-        "promoted_at",
-        "promoted_why",
-    )
-    return {name: getattr(record, name) for name in names}
-
-
-def _name_and_version(text: str) -> tuple[str, int]:
-    name, _, version = text.partition(":")
-    if not version.isdigit():
-        fail(f"{text!r} is no model version; write it like fraud:3")
-    return name, int(version)

@@ -17,7 +17,7 @@ from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
 from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
-from storage.registry import CorruptModel, UnknownModel
+from storage.registry import CorruptModel, ModelInUse, UnknownModel
 from streams.kafka import KafkaUnavailable, TopicMissing
 
 KNOWN_ERRORS = (
@@ -33,6 +33,7 @@ KNOWN_ERRORS = (
     DatabaseUnavailable,
     DemoRefused,
     KafkaUnavailable,
+    ModelInUse,
     ReplayFailed,
     RetrainingStopped,
     SchemaOutdated,

@@ -1,0 +1,117 @@
+"""`headgate models`: who is registered, who is champion, who scores in its shadow."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.terminal import Json, fail, load_settings, print_json
+
+if TYPE_CHECKING:
+    from storage.registry import ModelRecord, ModelRegistry
+
+models = typer.Typer(help="Registered models.", no_args_is_help=True)
+
+Why = Annotated[str, typer.Option(help="Kept with the model.")]
+
+
+@models.command("list")
+def models_list(as_json: Json = False) -> None:
+    """All versions, newest first."""
+    records = _registry().list()
+    if as_json:
+        print_json({"models": [_model(record) for record in records]})
+        return
+    for record in records:
+        ap = record.metrics.get("average_precision")
+        print(
+            f"{record.name}:{record.version:<4} {_standing(record):11} {record.created_at:%Y-%m-%d %H:%M}"
+            f"  AP {'-' if ap is None else f'{ap:.3f}'}"
+        )
+
+
+@models.command("show")
+def models_show(version: str, as_json: Json = False) -> None:
+    """One version with its metrics, for example fraud:3."""
+    name, number = _name_and_version(version)
+    record = _registry().get(name, number)
+    if as_json:
+        print_json(_model(record))
+        return
+    for key, value in _model(record).items():
+        print(f"{key:14} {value}")
+
+
+@models.command("promote")
+def models_promote(version: str, why: Why = "by hand") -> None:
+    """Make a version the champion; running workers take it over within seconds."""
+    from ops.clock import utc_now
+
+    name, number = _name_and_version(version)
+    record = _registry().promote(name, number, why, utc_now)
+    print(f"{record} is the champion")
+
+
+@models.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(help="Name of the model.")] = "fraud",
+    why: Why = "rolled back by hand",
+) -> None:
+    """Make the version that was champion before the present one the champion again, past withdrawn ones."""
+    from ops.clock import utc_now
+
+    record = _registry().rollback(name, why, utc_now)
+    print(f"{record} is the champion")
+
+
+@models.command("shadow")
+def models_shadow(
+    version: Annotated[str | None, typer.Argument(help="For example fraud:3.")] = None,
+    off: Annotated[bool, typer.Option("--off", help="No version scores in the shadow any more.")] = False,
+) -> None:
+    """Have a version score live traffic beside the champion. Its predictions are stored and never alert."""
+    if off:
+        name = (version or "fraud").partition(":")[0]
+        ended = _registry().end_shadow(name)
+        print(f"{ended} is no shadow any more" if ended else f"no version of {name} was in the shadow")
+        return
+    if version is None:
+        fail("name the version that is to score in the shadow, like fraud:3, or say --off")
+    record = _registry().start_shadow(*_name_and_version(version))
+    print(f"{record} scores in the shadow of the champion")
+
+
+def _registry() -> "ModelRegistry":
+    from storage.database import open_database
+    from storage.registry import ModelRegistry
+
+    settings = load_settings()
+    return ModelRegistry(open_database(settings.database.get_secret_value()), settings.models)
+
+
+def _standing(record: "ModelRecord") -> str:
+    return record.alias or ("withdrawn" if record.withdrawn else "")
+
+
+def _model(record: "ModelRecord") -> dict[str, Any]:
+    names = (
+        "name",
+        "version",
+        "alias",
+        "kind",
+        "created_at",
+        "sha256",
+        "feature_schema",
+        "metrics",
+        "promoted_at",
+        "promoted_why",
+        "withdrawn_at",
+        "withdrawn_why",
+    )
+    return {name: getattr(record, name) for name in names}
+
+
+def _name_and_version(text: str) -> tuple[str, int]:
+    name, _, version = text.partition(":")
+    if not version.isdigit():
+        fail(f"{text!r} is no model version; write it like fraud:3")
+    return name, int(version)

@@ -1,0 +1,31 @@
+"""What every command does alike: read the settings, print for a program, end with one line."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from ops.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+def fail(message: str) -> NoReturn:
+    print(f"headgate: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def load_settings() -> "Settings":
+    from ops.logging import configure_logging
+    from ops.settings import read_settings
+
+    settings = read_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    print(json.dumps(value, default=str))

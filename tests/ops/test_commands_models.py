@@ -1,0 +1,73 @@
+"""`headgate models`: what a person sees and what becomes of the registry."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ops.cli import cli
+from storage.database import open_database, upgrade
+from storage.registry import ModelInUse, ModelRegistry, UnknownModel
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+    """Three versions; the second is champion, the first was."""
+    url, folder = f"sqlite:///{tmp_path / 'headgate.sqlite'}", str(tmp_path / "models")
+    monkeypatch.setenv("HEADGATE_DATABASE", url)
+    monkeypatch.setenv("HEADGATE_MODELS", folder)
+    upgrade(url)
+    registry = ModelRegistry(open_database(url), folder)
+    for version in range(1, 4):
+        at = NOON + timedelta(hours=version)
+        registry.register("fraud", "detector", b"weights", feature_schema=1, metrics={}, clock=lambda at=at: at)
+        if version < 3:
+            registry.promote("fraud", version, "finds more", lambda at=at: at)
+    return registry
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli, ["models", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def aliases(registry: ModelRegistry) -> dict[int, str | None]:
+    return {record.version: record.alias for record in registry.list()}
+
+
+def test_a_version_goes_into_the_shadow_and_out_of_it(registry: ModelRegistry) -> None:
+    assert run("shadow", "fraud:3").output == "fraud:3 scores in the shadow of the champion\n"
+    assert aliases(registry) == {1: None, 2: "champion", 3: "shadow"}
+    assert run("shadow", "--off").output == "fraud:3 is no shadow any more\n"
+    assert run("shadow", "--off", "fraud:3").output == "no version of fraud was in the shadow\n"
+    assert aliases(registry) == {1: None, 2: "champion", 3: None}
+
+
+def test_what_cannot_be_a_shadow_is_refused_with_its_reason(registry: ModelRegistry) -> None:
+    with pytest.raises(ModelInUse, match="fraud:2 is the champion"):
+        run("shadow", "fraud:2")
+    with pytest.raises(UnknownModel, match="fraud:9 is not registered"):
+        run("shadow", "fraud:9")
+    for arguments in ((), ("fraud",)):
+        assert run("shadow", *arguments).exit_code == 1
+    assert aliases(registry) == {1: None, 2: "champion", 3: None}
+
+
+def test_a_version_that_was_withdrawn_is_shown_as_such_and_passed_over_until_it_is_promoted(
+    registry: ModelRegistry,
+) -> None:
+    registry.withdraw(registry.get("fraud", 2), "its scores are no numbers", lambda: NOON + timedelta(hours=4))
+    (line,) = [line for line in run("list").output.splitlines() if line.startswith("fraud:2")]
+    assert "withdrawn" in line
+    shown = json.loads(run("show", "fraud:2", "--json").output)
+    assert (shown["withdrawn_why"], shown["alias"]) == ("its scores are no numbers", None)
+    with pytest.raises(UnknownModel, match="was champion before"):
+        run("rollback")
+    assert run("promote", "fraud:2", "--why", "I know better").output == "fraud:2 is the champion\n"
+    assert "withdrawn" not in run("list").output
