@@ -40,6 +40,8 @@ CANDIDATES_PER_ALERT, LARGEST_CANDIDATE_SHARE = 10.0, 0.2
 LEAST_CANDIDATES = 100
 #: The level looks back over so many expected candidates, and trusts the week as if so many were seen beside.
 LEVEL_CANDIDATES, LEVEL_PRIOR = 50.0, 10.0
+#: Levels so far from 1 say that scores have moved as a whole: then the latest hours alone say what is a high one.
+LARGEST_LEVEL, LATEST_HOURS = 4.0, 3
 #: The wanted rate falls e-fold when a day is so many alerts ahead (times the root of the budget; or this share of it).
 REACTION, LEAST_REACTION = 1.3, 0.01
 #: Bounds of the wanted rate, in budgets.
@@ -124,8 +126,11 @@ def budget_threshold(
         odds = float(log_odds(np.array([own_threshold]))[0]) + moved
     else:
         fold = _opened_share(history, time)
-        exceedances = wanted / (fold * _level(used, rhythm, exposure, time)) * exposure
-        odds = _odds_exceeded_by(used, exceedances)
+        level = _level(used, rhythm, exposure, time)
+        if not 1 / LARGEST_LEVEL <= level <= LARGEST_LEVEL:
+            used, level = _latest_hours(history, model, used, time), 1.0
+            exposure = _exposure(rhythm, used.hour, time)
+        odds = _odds_exceeded_by(used, wanted / (fold * level) * exposure)
     return max(probability(odds), LEAST_THRESHOLD)
 
 
@@ -155,6 +160,14 @@ def _model_hours(hours: list[int], counts: list[HourCounts], share: float) -> Mo
     return ModelHours(
         np.array(hours), np.array([one.events for one in counts]), by_hour[:, lowest:].sum(1), bins, lowest
     )
+
+
+def _latest_hours(history: ScoreHistory, model: str, used: ModelHours, time: int) -> ModelHours:
+    """The same model's hours, as if the latest ones were all."""
+    since = min(time // MILLISECONDS_AN_HOUR + 1 - LATEST_HOURS, int(used.hour[-1]))
+    hours = [hour for hour in used.hour.tolist() if hour >= since]
+    share = float(used.tail.sum() / used.events.sum())
+    return _model_hours(hours, [history.models[model][hour] for hour in hours], share)
 
 
 def _rhythm(models: list[ModelHours], time: int) -> Floats:

@@ -39,6 +39,12 @@ def test_alerts_keep_to_the_budget_through_rhythm_shifts_and_a_new_model(seed: i
     assert worst_week(by_day, BUDGET) <= 0.05
 
 
+def test_scores_that_fall_below_all_that_was_seen_cost_no_day_its_alerts() -> None:
+    by_day = alerts_by_day(Traffic(days=21, shifts=((12.6, -6.0),)), AlertBudget(BUDGET), models=MODELS[:1])
+    assert worst_day(by_day, BUDGET) <= 3
+    assert worst_week(by_day, BUDGET) <= 0.05
+
+
 def test_the_same_traffic_breaks_both_bounds_where_thresholds_stay() -> None:
     by_day = alerts_by_day(Traffic(shifts=SHIFTS), AlertBudget(BUDGET), adaptive=False, models=MODELS)
     assert worst_day(by_day, BUDGET) > 3
