@@ -2,7 +2,7 @@
 
 Columns, then duplicates and scores from the detector, then the alert decision, then rows. Lives on the compute
 thread and owns the detector's state; SQL is only read here, to restore the state of a partition that was just
-claimed (streams/recovery.py). Time is injected.
+claimed (streams/partition_states.py). Time is injected.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -15,16 +15,17 @@ import numpy.typing as npt
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
 from storage.progress import Advance
-from streams.activation import MODEL_CONTROL, Activation
-from streams.alerts import AlertBook, AlertRevision, FlaggedEvent, deterministic_id
+from streams.activation import Activation
+from streams.alerts import AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
 from streams.decode import MILLISECONDS_A_DAY, DecodedTransactions, DecodeLimits, decode_transactions
 from streams.events import events_of
 from streams.health import FlowMetrics
 from streams.models_in_use import Models
+from streams.partition_states import Active, PartitionState, PartitionStates
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows, WriteAlerts
-from streams.score_counting import PartitionCounts, recounted, scored_columns
+from streams.score_counting import scored_columns
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
@@ -45,21 +46,6 @@ class DetectionRules:
     rates: Mapping[str, float] | None = None
     #: Seconds between two looks for alerts that time or a verdict closes.
     sweep_interval: float = 1.0
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """What the compute thread keeps of one partition beside the detector's arena."""
-
-    owner: OwnedPartition
-    position: int
-    stream_time: int
-    book: AlertBook
-    counts: PartitionCounts
-    #: Under which activation of a model the last batch was prepared; None where that was another's, or none.
-    activation: int | None
-    #: False until the verdicts from before the restore were looked up.
-    looked_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +76,7 @@ class DetectionProcessor:
         sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     ) -> None:
         self._scorer = scorer
-        self._model = model
-        self._activation = 0
+        self._active = Active(model)
         self._source = source
         self._rows = rows
         self._rules = rules
@@ -100,13 +85,15 @@ class DetectionProcessor:
         self._models = models
         self._set_threshold = set_threshold
         self._sample = sample
-        self._partitions: dict[int, PartitionState] = {}
+        self._states = PartitionStates(
+            scorer, source, metrics, fold_within=rules.fold_within, alert_max_age=rules.alert_max_age
+        )
         self._swept_at = 0.0
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
         self._activated(self._models.take(self._scorer))
-        self._set_threshold(self._model, self._scorer)
+        self._set_threshold(self._active.model, self._scorer)
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
@@ -119,7 +106,7 @@ class DetectionProcessor:
             )
             scored, model = self._models.score(self._scorer, events)
             self._activated(model)
-            self._sample(self._model, self._scorer, scored)
+            self._sample(self._active.model, self._scorer, scored)
             flagged = self._flagged_events(events, scored, now)
             start = 0
             for part in parts:
@@ -139,10 +126,8 @@ class DetectionProcessor:
         return self.process([], now)
 
     def _activated(self, model: str | None) -> None:
-        """Counted, because the states of a model that comes back begin anew, as those of another would."""
         if model is not None:
-            self._model = model
-            self._activation += 1
+            self._active = Active(model, self._active.number + 1)
 
     def _decode(self, chunks: Sequence[Chunk]) -> list[Part]:
         grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
@@ -151,7 +136,7 @@ class DetectionProcessor:
                 grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
         parts = []
         for owner, own_chunks in grouped.values():
-            state = self._state(owner)
+            state = self._states.of(owner, self._active)
             records = [record for chunk in own_chunks for record in chunk.records]
             decoded = decode_transactions(records, self._rules.limits)
             base, state.position = state.position, records[-1].offset + 1
@@ -159,45 +144,6 @@ class DetectionProcessor:
                 state.stream_time = max(state.stream_time, int(decoded.recorded_at[-1]))
             parts.append(Part(state, decoded, base, state.position, len(records)))
         return parts
-
-    def _state(self, owner: OwnedPartition) -> PartitionState:
-        """The partition's state at its next offset: kept where it still fits SQL's, else restored from SQL."""
-        claim = owner.claim
-        known = self._partitions.get(claim.partition)
-        if known is not None and known.owner is owner:
-            return known
-        if (
-            known is not None
-            and known.owner.claim.topic_generation == claim.topic_generation
-            and known.owner.claim.epoch + 1 == claim.epoch
-            and known.position == claim.next_offset
-            and known.owner.prepared == known.owner.written
-        ):
-            known.owner = owner
-            return known
-        with self._metrics.restoring(claim.topic, claim.partition):
-            state = self._source.patiently(lambda: self._restored(owner))
-        self._partitions[claim.partition] = state
-        return state
-
-    def _restored(self, owner: OwnedPartition) -> PartitionState:
-        """Folds what is stored of a partition; may be repeated. The network sees what came since it was activated
-        there; for accounts that are older it begins with their rings, as it did then."""
-        claim = owner.claim
-        self._scorer.drop_partition(claim.partition)
-        control = self._source.control(claim, MODEL_CONTROL)
-        ours = control is not None and control.value == self._model
-        activated = control.from_offset if control is not None and ours else claim.next_offset
-        for events in self._source.transactions(claim):
-            first = int(np.searchsorted(events.offset, activated))
-            if first:
-                self._scorer.remember(events if first == len(events) else events.take(np.arange(first)))
-            if first < len(events):
-                self._scorer.fold(events if not first else events.take(np.arange(first, len(events))))
-        following, alerts = self._source.alerts(claim)
-        book = AlertBook(fold_within=self._rules.fold_within, next_sequence=following, open_alerts=alerts)
-        counts = recounted(self._rules.alert_max_age, self._source.uncounted(claim))
-        return PartitionState(owner, claim.next_offset, 0, book, counts, self._activation if ours else None)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -218,7 +164,7 @@ class DetectionProcessor:
                 score=float(scored.score[row]),
                 score_kind=scored.score_kind,
                 threshold=scored.threshold,
-                model=self._model,
+                model=self._active.model,
                 reasons=tuple(reasons[index]),
                 positions=tuple(self._scorer.recent_positions(scored, int(row))),
             )
@@ -253,7 +199,7 @@ class DetectionProcessor:
             flagged=scored.flagged[rows],
             threshold=scored.threshold,
             score_kind=scored.score_kind,
-            model=self._model,
+            model=self._active.model,
             scored_at=int(now * 1000),
             alert_id=alert_ids,
         )
@@ -276,12 +222,12 @@ class DetectionProcessor:
         said = scored_columns(
             decoded.occurred_at, predictions.scored_at, predictions.score, predictions.flagged, opened
         )
-        part.state.counts.count(self._model, said)
+        part.state.counts.count(self._active.model, said)
         if counted := part.state.counts.due(claim, part.following, now):
             finish.append(counted)
-        if part.state.activation != self._activation:
-            part.state.activation = self._activation
-            finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._model))
+        if part.state.activation != self._active.number:
+            part.state.activation = self._active.number
+            finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._active.model))
         return PartitionWork(
             owner,
             step,
@@ -303,7 +249,7 @@ class DetectionProcessor:
         owned = self._owned()
         if owned is None:
             return []
-        self._drop_all_but({owner.claim.partition for owner in owned})
+        self._states.drop_all_but({owner.claim.partition for owner in owned})
         moment = min((part.state.stream_time for part in parts), default=int(now * 1000))
         busy = {part.state.owner.claim.partition for part in parts}
         works = []
@@ -311,7 +257,7 @@ class DetectionProcessor:
             claim = owner.claim
             if claim.partition in busy:
                 continue
-            state = self._state(owner)
+            state = self._states.of(owner, self._active)
             revisions = self._closings(state, max(state.stream_time, moment))
             finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
             if counted := state.counts.due(claim, state.position, now):
@@ -322,12 +268,6 @@ class DetectionProcessor:
                 outboxes = frozenset({"alerts"} if revisions else ())
                 works.append(PartitionWork(owner, step, [], finish, outboxes=outboxes))
         return works
-
-    def _drop_all_but(self, partitions: set[int]) -> None:
-        """The state of a partition that went to another worker is freed once the new assignment is known."""
-        for gone in self._partitions.keys() - partitions:
-            del self._partitions[gone]
-            self._scorer.drop_partition(gone)
 
     def _closings(self, state: PartitionState, moment: int) -> list[AlertRevision]:
         if not state.book.open_alerts:

@@ -1,0 +1,99 @@
+"""What the compute thread keeps of each partition, kept where it still fits SQL, else restored from there.
+
+A model's activation is counted, not named: the states of a model that comes back begin anew, as those of another would,
+and `stream_controls` has to say where.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.scoring import Scorer
+from streams.activation import MODEL_CONTROL
+from streams.alerts import AlertBook
+from streams.batch import OwnedPartition
+from streams.health import FlowMetrics
+from streams.recovery import PartitionSource
+from streams.score_counting import PartitionCounts, recounted
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The model in use (name:version), and how many activations this process has seen before it."""
+
+    model: str
+    number: int = 0
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What the compute thread keeps of one partition beside the detector's arena."""
+
+    owner: OwnedPartition
+    position: int
+    stream_time: int
+    book: AlertBook
+    counts: PartitionCounts
+    #: Under which activation of a model the last batch was prepared; None where that was another's, or none.
+    activation: int | None
+    #: False until the verdicts from before the restore were looked up.
+    looked_back: bool = False
+
+
+class PartitionStates:
+    """Durations in milliseconds, as DetectionRules has them."""
+
+    def __init__(
+        self, scorer: Scorer, source: PartitionSource, metrics: FlowMetrics, *, fold_within: int, alert_max_age: int
+    ) -> None:
+        self._scorer = scorer
+        self._source = source
+        self._metrics = metrics
+        self._fold_within = fold_within
+        self._alert_max_age = alert_max_age
+        self._partitions: dict[int, PartitionState] = {}
+
+    def of(self, owner: OwnedPartition, active: Active) -> PartitionState:
+        """The partition's state at its next offset: kept where it still fits SQL's, else restored from SQL."""
+        claim = owner.claim
+        known = self._partitions.get(claim.partition)
+        if known is not None and known.owner is owner:
+            return known
+        if (
+            known is not None
+            and known.owner.claim.topic_generation == claim.topic_generation
+            and known.owner.claim.epoch + 1 == claim.epoch
+            and known.position == claim.next_offset
+            and known.owner.prepared == known.owner.written
+        ):
+            known.owner = owner
+            return known
+        with self._metrics.restoring(claim.topic, claim.partition):
+            state = self._source.patiently(lambda: self._restored(owner, active))
+        self._partitions[claim.partition] = state
+        return state
+
+    def _restored(self, owner: OwnedPartition, active: Active) -> PartitionState:
+        """Folds what is stored of a partition; may be repeated. The network sees what came since it was activated
+        there; for accounts that are older it begins with their rings, as it did then."""
+        claim = owner.claim
+        self._scorer.drop_partition(claim.partition)
+        control = self._source.control(claim, MODEL_CONTROL)
+        ours = control is not None and control.value == active.model
+        activated = control.from_offset if control is not None and ours else claim.next_offset
+        for events in self._source.transactions(claim):
+            first = int(np.searchsorted(events.offset, activated))
+            if first:
+                self._scorer.remember(events if first == len(events) else events.take(np.arange(first)))
+            if first < len(events):
+                self._scorer.fold(events if not first else events.take(np.arange(first, len(events))))
+        following, alerts = self._source.alerts(claim)
+        book = AlertBook(fold_within=self._fold_within, next_sequence=following, open_alerts=alerts)
+        counts = recounted(self._alert_max_age, self._source.uncounted(claim))
+        return PartitionState(owner, claim.next_offset, 0, book, counts, active.number if ours else None)
+
+    def drop_all_but(self, partitions: set[int]) -> None:
+        """The state of a partition that went to another worker is freed once the new assignment is known."""
+        for gone in self._partitions.keys() - partitions:
+            del self._partitions[gone]
+            self._scorer.drop_partition(gone)
