@@ -62,7 +62,7 @@ def sequence_scores(model: TrainedDetector, probe: Events) -> Scores:
         after_NH[first : last + 1] = states_1TH[0]
         before_NH[first : last + 1] = functional.pad(states_1TH[0, :-1], (0, 0, 1, 0))
     surprises, unusual = network.surprise(before_NH, x_NX, categories)
-    raw = model.raw(network.logits(after_NH, x_NX, surprises), unusual)
+    raw = model.raw(network.logits(after_NH, x_NX, surprises, torch.from_numpy(built.labels)), unusual)
     scores = np.empty(len(probe))
     scores[built.rows] = model.calibration.score(raw.double().numpy())
     return scores[~built.duplicate]

@@ -2,7 +2,10 @@
 
 The same weights run over the packed events of a batch (live, from states that the caller keeps) and over padded
 sequences (training). Shape suffixes: B rows, T time, F features, C categories, M memo parts, X inputs, H hidden
-units, S surprises.
+units, S surprises, L what labels say of the merchant.
+
+Labels are read by the supervised head only. The recurrent state does not depend on them, so that it can be rebuilt
+from events alone, whatever was known when.
 
 The GRU is that of Cho et al. (2014) as torch implements it. The self-supervised head says, from the state before an
 event, how likely its amount, gap, category and merchant are; the negative log-likelihoods are the event's surprise.
@@ -18,10 +21,13 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, CYCLIC, FEATURES, MEMO_BUCKETS
+from models.merchant_labels import LABEL_FEATURES
 
-EMBEDDING_SIZES = (8, 4, 2, 4)
+#: Of each hashed text but the merchant, whose name would only let the network learn by heart which merchants had
+#: frauds; what labels say of it stays true tomorrow (docs/log.md has the figures).
+EMBEDDINGS = {"category": 4, "channel": 2, "country": 4}
 MEMO_SIZE = 8
-INPUTS = len(FEATURES) + sum(EMBEDDING_SIZES) + MEMO_SIZE
+INPUTS = len(FEATURES) + sum(EMBEDDINGS.values()) + MEMO_SIZE
 #: Classes that the self-supervised head tells apart: categories and merchants, folded.
 CATEGORY_CLASSES, MERCHANT_CLASSES = 32, 64
 AMOUNT, AMOUNT_TO_USUAL = FEATURES.index("amount"), FEATURES.index("amount_to_median")
@@ -56,37 +62,46 @@ class Detector(nn.Module):
 
     mean_F: Tensor
     scale_F: Tensor
+    label_mean_L: Tensor
+    label_scale_L: Tensor
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.config = config
         self.embeddings = nn.ModuleList(
-            nn.Embedding(buckets, size) for buckets, size in zip(CATEGORY_BUCKETS, EMBEDDING_SIZES, strict=True)
+            nn.Embedding(CATEGORY_BUCKETS[CATEGORIES.index(name)], size) for name, size in EMBEDDINGS.items()
         )
         self.memo_embedding = nn.EmbeddingBag(MEMO_BUCKETS, MEMO_SIZE, mode="mean", padding_idx=0)
         self.gru = nn.GRU(INPUTS, config.hidden, batch_first=True)
         self.expectation = nn.Linear(config.hidden, 4 + CATEGORY_CLASSES + MERCHANT_CLASSES)
         self.head = nn.Sequential(
-            nn.Linear(config.hidden + INPUTS + SURPRISES, config.head), nn.ReLU(), nn.Linear(config.head, 1)
+            nn.Linear(config.hidden + INPUTS + SURPRISES + len(LABEL_FEATURES), config.head),
+            nn.ReLU(),
+            nn.Linear(config.head, 1),
         )
         self.register_buffer("mean_F", torch.zeros(len(FEATURES)))
         self.register_buffer("scale_F", torch.ones(len(FEATURES)))
+        self.register_buffer("label_mean_L", torch.zeros(len(LABEL_FEATURES)))
+        self.register_buffer("label_scale_L", torch.ones(len(LABEL_FEATURES)))
 
-    def standardise_by(self, features_BF: Tensor) -> None:
+    def standardise_by(self, features_BF: Tensor, labels_BL: Tensor) -> None:
         """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale. A sample of some
         minutes must not make the rest of the day look extreme, so the time of day keeps a scale of its own."""
-        scale_F, mean_F = torch.std_mean(features_BF.double(), dim=0)
-        scale_F = torch.where(scale_F > 1e-3, scale_F, torch.ones_like(scale_F))
+        mean_F, scale_F = _mean_and_scale(features_BF)
         cyclic = [FEATURES.index(name) for name in CYCLIC]
         scale_F[cyclic] = scale_F[cyclic].clamp(min=LEAST_CYCLIC_SCALE)
         self.mean_F.copy_(mean_F)
         self.scale_F.copy_(scale_F)
+        label_mean_L, label_scale_L = _mean_and_scale(labels_BL)
+        self.label_mean_L.copy_(label_mean_L)
+        self.label_scale_L.copy_(label_scale_L)
 
     def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""
         standardised_BF = ((features_BF - self.mean_F) / self.scale_F).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         parts = [standardised_BF]
-        parts += [embed(categories_BC[:, place]) for place, embed in enumerate(self.embeddings)]
+        columns = [CATEGORIES.index(name) for name in EMBEDDINGS]
+        parts += [embed(categories_BC[:, column]) for column, embed in zip(columns, self.embeddings, strict=True)]
         if memos_BM is None:
             parts.append(features_BF.new_zeros(len(features_BF), MEMO_SIZE))
         else:
@@ -149,10 +164,17 @@ class Detector(nn.Module):
         others = terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
         return terms, above_usual + AMOUNT_SHARE * above_expected + OTHERS_SHARE * others
 
-    def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor) -> Tensor:
-        """The supervised head's log-odds of fraud, [B]."""
+    def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor, labels_BL: Tensor) -> Tensor:
+        """The supervised head's log-odds of fraud, [B]; labels_BL in the units of merchant_labels."""
         known = surprises_BS.detach().clamp(-LARGEST_SURPRISE, LARGEST_SURPRISE) / 5
-        return self.head(torch.cat([after_BH, x_BX, known], dim=1))[:, 0]  # type: ignore[no-any-return]
+        said_BL = ((labels_BL - self.label_mean_L) / self.label_scale_L).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        return self.head(torch.cat([after_BH, x_BX, known, said_BL], dim=1))[:, 0]  # type: ignore[no-any-return]
+
+
+def _mean_and_scale(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each column, float64; what does not vary keeps its scale."""
+    scale, mean = torch.std_mean(sample.double(), dim=0)
+    return mean, torch.where(scale > 1e-3, scale, torch.ones_like(scale))
 
 
 def _gaussian(value: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from models.artifact import TrainedDetector
-from models.detector import EMBEDDING_SIZES, MEMO_SIZE
+from models.detector import EMBEDDINGS, MEMO_SIZE
 from models.events import Events
-from models.feature_schema import CATEGORIES, FEATURES
+from models.feature_schema import FEATURES
 from models.features import FeatureBatch
+from models.merchant_labels import LABEL_FEATURES, MOST_DAYS
 
 MOST_REASONS = 5
 HOURS_A_MONTH = 720
+#: The reason that stands for everything that labels say of the merchant.
+MERCHANT_LABELS = "merchant_labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,9 @@ class Reason:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What one flagged event's reasons are told with. usual: the account's median amount, NaN without history; counts
-    by feature name, without the event itself; typical: what the training data is like."""
+    by feature name, without the event itself; fraud_share: of the merchant's matured events within about a month;
+    run_frauds and run_days: its latest run of frauds, and how long ago the last of them was; typical: what the training
+    data is like."""
 
     amount: float
     usual: float
@@ -52,6 +57,9 @@ class Facts:
     channel: str | None
     new_merchant: bool
     new_country: bool
+    fraud_share: float
+    run_frauds: float
+    run_days: float
     near_limit: float
     limit: float
     history: int
@@ -60,21 +68,24 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Typical:
-    """Means of the training data: hour of the day, amount, events of a merchant in a month."""
+    """Means of the training data: hour of the day, amount, events of a merchant in a month, share of frauds among a
+    merchant's matured events."""
 
     hour: float
     amount: float
     merchant_month: float
+    fraud_share: float
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPass:
-    """Inputs [m, X], categories [m, C] and states before [m, H] of the accepted events, sorted as the feature batch
-    is; kept to explain flagged rows."""
+    """Inputs [m, X], categories [m, C], states before [m, H] and what labels say of the merchant [m, L], of the
+    accepted events, sorted as the feature batch is; kept to explain flagged rows."""
 
     inputs: torch.Tensor
     categories: torch.Tensor
     before: torch.Tensor
+    labels: torch.Tensor
 
 
 Telling = tuple[float, float, str]
@@ -107,6 +118,15 @@ def _tell_time(f: Facts) -> Telling:
 def _tell_merchant(f: Facts) -> Telling:
     novelty = "first recent event at" if f.new_merchant else "at"
     return float(f.new_merchant), 0.0, f"{novelty} merchant {f.merchant}"
+
+
+def _tell_labels(f: Facts) -> Telling:
+    said = f"{f.fraud_share:.1%} of the events at merchant {f.merchant} with known outcome were frauds"
+    if f.run_frauds >= 1 and f.run_days < MOST_DAYS:
+        said = (
+            f"a run of {_several(f.run_frauds, 'fraud')} at merchant {f.merchant}, the last {f.run_days:.0f} days ago"
+        )
+    return f.fraud_share, f.typical.fraud_share, said
 
 
 def _tell_traffic(f: Facts) -> Telling:
@@ -157,7 +177,8 @@ GROUPS = (
     Group("amount", _named("amount"), (), None, _tell_amount),
     Group("pace", ("gap", *_named("account_")), (), None, _tell_pace),
     Group("time", (*_named("hour_"), *_named("weekday_")), (), None, _tell_time),
-    Group("merchant", ("new_merchant",), ("merchant",), 0.0, _tell_merchant),
+    Group("merchant", ("new_merchant",), (), 0.0, _tell_merchant),
+    Group(MERCHANT_LABELS, (), (), None, _tell_labels),
     Group("country", ("new_country",), ("country",), 0.0, _tell_country),
     Group("reporting_limit", _named("below_limit"), (), 0.0, _tell_limit),
     Group("merchant_traffic", _named("merchant_count"), (), None, _tell_traffic),
@@ -190,7 +211,8 @@ def _contributions(
     """[groups, m]: how far the raw output falls without each group."""
     at = torch.from_numpy(places).to(network.inputs.device)
     inputs, before, categories = network.inputs[at], network.before[at], network.categories[at]
-    full = _raw(model, inputs, before, categories)
+    labels, unknown = network.labels[at], model.network.label_mean_L.expand(len(places), -1)
+    full = _raw(model, inputs, before, categories, labels)
     lost = []
     for group in GROUPS:
         without = inputs.clone()
@@ -202,13 +224,14 @@ def _contributions(
         for start, stop in _embedding_columns(group):
             without[:, start:stop] = 0.0
         state = torch.zeros_like(before) if group.name == "sequence" else before
-        lost.append(full - _raw(model, without, state, categories))
+        said = unknown if group.name == MERCHANT_LABELS else labels
+        lost.append(full - _raw(model, without, state, categories, said))
     return torch.stack(lost).double().cpu().numpy()
 
 
-def _raw(model: TrainedDetector, inputs: Tensor, before: Tensor, categories: Tensor) -> Tensor:
+def _raw(model: TrainedDetector, inputs: Tensor, before: Tensor, categories: Tensor, labels: Tensor) -> Tensor:
     surprises, unusual = model.network.surprise(before, inputs, categories)
-    return model.raw(model.network.logits(model.network.step(inputs, before), inputs, surprises), unusual)
+    return model.raw(model.network.logits(model.network.step(inputs, before), inputs, surprises, labels), unusual)
 
 
 def _use_own_median(model: TrainedDetector, inputs: Tensor, usual: Tensor) -> None:
@@ -234,7 +257,7 @@ def _standardised(model: TrainedDetector, name: str, usual: float | None) -> Ten
 def _embedding_columns(group: Group) -> list[tuple[int, int]]:
     """The input columns [start, stop) of a group's embeddings."""
     columns, start = [], len(FEATURES)
-    for name, size in zip((*CATEGORIES, "memo"), (*EMBEDDING_SIZES, MEMO_SIZE), strict=True):
+    for name, size in {**EMBEDDINGS, "memo": MEMO_SIZE}.items():
         if name in group.embeddings:
             columns.append((start, start + size))
         start += size
@@ -243,10 +266,12 @@ def _embedding_columns(group: Group) -> list[tuple[int, int]]:
 
 def _typical(model: TrainedDetector) -> Typical:
     mean = dict(zip(FEATURES, model.network.mean_F.tolist(), strict=True))
+    labels = dict(zip(LABEL_FEATURES, model.network.label_mean_L.tolist(), strict=True))
     return Typical(
         hour=round(float(np.arctan2(mean["hour_sin"], mean["hour_cos"]) / (2 * np.pi) * 24 % 24), 2),
         amount=round(float(np.expm1(mean["amount"])), 2),
         merchant_month=round(float(np.expm1(mean["merchant_count_month"])), 2),
+        fraud_share=round(float(np.exp(labels["fraud_rate_month"])), 4),
     )
 
 
@@ -254,6 +279,7 @@ def _facts(
     model: TrainedDetector, built: FeatureBatch, events: Events, place: int, row: int, typical: Typical
 ) -> Facts:
     features = dict(zip(FEATURES, built.features[place].tolist(), strict=True))
+    labels = dict(zip(LABEL_FEATURES, built.labels[place].tolist(), strict=True))
     return Facts(
         amount=float(events.amount[row]),
         usual=float(built.usual[place]),
@@ -267,6 +293,9 @@ def _facts(
         channel=events.channel[row],
         new_merchant=features["new_merchant"] > 0,
         new_country=features["new_country"] > 0,
+        fraud_share=float(np.exp(labels["fraud_rate_month"])),
+        run_frauds=float(np.expm1(labels["run_frauds"])),
+        run_days=labels["days_since_run_fraud"],
         near_limit=float(np.expm1(features["below_limit_count"])) + features["below_limit"],
         limit=model.network.config.reporting_limit,
         history=int(built.age[place]),

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-FEATURE_SCHEMA = 1
+FEATURE_SCHEMA = 2
 
 #: Natural logarithms of amounts (1 + amount in base currency), counts and seconds; `..._to_...` are differences of
 #: such logarithms, so ratios; novelties are 0 or 1.

@@ -32,6 +32,7 @@ from models.feature_schema import (
     merchant_additions,
 )
 from models.hashing import BucketMemory, MemoMemory, hashes
+from models.merchant_labels import LABEL_FEATURES, MerchantKnowledge, unexplained_share
 from models.runs import Runs, decayed_before, find_runs, running_maximum, window, write_ring
 from models.state import FEATURE_ROWS, LOG_AMOUNTS, NEVER, POSITIONS, Slots, account_arena, merchant_arena
 
@@ -62,15 +63,18 @@ class FeatureBatch:
     """The m accepted events of a batch, sorted by account and then by arrival.
 
     features float32[m, F] in the units of feature_schema; categories int64[m, 4] bucket numbers; memos int64[m, 8] or
-    None when no event has one; usual float32[m]: median of the account's recent amounts in base currency, NaN without
-    history; age int64[m]: the account's events before this one; duplicate bool[n]; rows int64[m]: the batch row of
-    each sorted row.
+    None when no event has one; labels float32[m, 13]: what labels say of the merchant, columns as LABEL_FEATURES names
+    them; unexplained float64[m]: how little the account alone explains the amount, 0 to 1; usual float32[m]: median of
+    the account's recent amounts in base currency, NaN without history; age int64[m]: the account's events before this
+    one; duplicate bool[n]; rows int64[m]: the batch row of each sorted row.
     """
 
     runs: Runs
     features: npt.NDArray[np.float32]
     categories: npt.NDArray[np.int64]
     memos: npt.NDArray[np.int64] | None
+    labels: npt.NDArray[np.float32]
+    unexplained: npt.NDArray[np.float64]
     usual: npt.NDArray[np.float32]
     age: npt.NDArray[np.int64]
     duplicate: npt.NDArray[np.bool_]
@@ -99,9 +103,14 @@ class FeatureBuilder:
         self.accounts = account_arena(
             capacity, features=len(FEATURES), categories=len(CATEGORIES), sums=len(ACCOUNT_SUM_TAUS)
         )
-        self.merchants = merchant_arena(capacity, sums=len(MERCHANT_SUM_TAUS))
+        self.merchants = merchant_arena(capacity, sums=len(MERCHANT_SUM_TAUS), labels=len(LABEL_FEATURES))
         self._buckets = [BucketMemory(buckets) for buckets in CATEGORY_BUCKETS[1:]]
         self._memos = MemoMemory(MEMO_BUCKETS, MEMO_PARTS)
+        self._knowledge = MerchantKnowledge.none()
+
+    def use_labels(self, knowledge: MerchantKnowledge) -> None:
+        """What labels say of merchants from the next batch on. No state depends on it."""
+        self._knowledge = knowledge
 
     def drop_partition(self, partition: int) -> npt.NDArray[np.int64]:
         """Returns the account slots that are free now, cleared."""
@@ -134,8 +143,8 @@ class FeatureBuilder:
             events, slots, event_hash = events.take(accepted), slots[accepted], event_hash[accepted]
         runs = find_runs(slots)
         order = runs.order
-        merchant_hash, merchant_sums = self._merchants_before(events)
-        merchant_hash, merchant_sums = merchant_hash[order], merchant_sums[order]
+        merchant_hash, merchant_sums, labels = self._merchants_before(events)
+        merchant_hash, merchant_sums, labels = merchant_hash[order], merchant_sums[order], labels[order]
         categories = self._category_buckets(events, order, merchant_hash)
         memos = self._memos.of(events.memo)
         known, added, time = self._accounts_before(events, runs, merchant_hash, merchant_sums, categories)
@@ -166,6 +175,8 @@ class FeatureBuilder:
             features=features,
             categories=categories,
             memos=None if memos is None else memos[order],
+            labels=labels,
+            unexplained=unexplained_share(known.log_amount - known.median, known.age > 0),
             usual=usual,
             age=known.age,
             duplicate=duplicate,
@@ -212,8 +223,9 @@ class FeatureBuilder:
         )
         return known, added, time
 
-    def _merchants_before(self, events: Events) -> tuple[npt.NDArray[np.uint64], Floats]:
-        """Each merchant's hash and its decayed sums before each event, in arrival order; moves the merchants on."""
+    def _merchants_before(self, events: Events) -> tuple[npt.NDArray[np.uint64], Floats, npt.NDArray[np.float32]]:
+        """Each merchant's hash, its decayed sums before each event and what labels say of it, in arrival order; moves
+        the merchants on."""
         slots, unseen = self.merchant_slots.find(events.partition, events.merchant_id)
         self.merchants.grow_to(self.merchant_slots.highest)
         state = self.merchants.arrays
@@ -228,7 +240,18 @@ class FeatureBuilder:
         state["last_time"][last] = time[runs.last]
         in_arrival_order = np.empty_like(sums)
         in_arrival_order[runs.order] = sums
-        return state["hash"][slots], in_arrival_order
+        self._look_up_labels(events, slots, runs)
+        return state["hash"][slots], in_arrival_order, state["labels"][slots]
+
+    def _look_up_labels(self, events: Events, slots: Rows, runs: Runs) -> None:
+        """Once for each merchant and version of what labels say, at the first event."""
+        state, version = self.merchants.arrays, self._knowledge.version
+        first = runs.order[runs.first]
+        outdated = first[state["label_version"][slots[first]] != version]
+        if len(outdated):
+            names = [events.merchant_id[row] for row in outdated.tolist()]
+            state["labels"][slots[outdated]] = self._knowledge.features(names)
+            state["label_version"][slots[outdated]] = version
 
     def _category_buckets(self, events: Events, order: Rows, merchant_hash: npt.NDArray[np.uint64]) -> Rows:
         """int64 [m, 4], sorted."""

@@ -18,6 +18,7 @@ from models.artifact import TrainedDetector
 from models.calibration import ScoreKind
 from models.explain import NetworkPass
 from models.features import FeatureBatch, FeatureBuilder
+from models.merchant_labels import nothing_known
 from models.runs import Runs
 from models.state import HiddenStates
 from models.warming import RecentRows, recent_rows, recent_rows_before
@@ -76,8 +77,9 @@ class RunningModel:
         if len(built.rows):
             inputs, categories = self._inputs(built)
             before, after = self._recur(inputs, built.runs)
-            score[built.rows] = self._scores(before, after, inputs, categories)
-            network = NetworkPass(inputs, categories, before)
+            labels = torch.from_numpy(built.labels).to(self._device)
+            score[built.rows] = self._scores(before, after, inputs, categories, labels)
+            network = NetworkPass(inputs, categories, before, labels)
         kind = self.model.calibration.kind
         return ModelScores(score, score >= self.threshold, self.threshold, kind, network)
 
@@ -98,12 +100,14 @@ class RunningModel:
         self._count_outdated()
 
     def latest_scores(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """float64[k]: of the latest event of each of k accounts with history, from their rings; changes no state."""
+        """float64[k]: of the latest event of each of k accounts with history, from their rings, as if labels said
+        nothing; changes no state."""
         rows = recent_rows(self._features.accounts, slots)
         inputs, categories = self._ring_inputs(rows)
         before, after = self._states_along(inputs, rows.runs, torch.zeros(len(slots), self._units, device=self._device))
         last = self._index(rows.runs.last)
-        return self._scores(before[last], after[last], inputs[last], categories[last])
+        labels = torch.from_numpy(nothing_known(len(last))).to(self._device)
+        return self._scores(before[last], after[last], inputs[last], categories[last], labels)
 
     @property
     def _units(self) -> int:
@@ -118,10 +122,15 @@ class RunningModel:
             self._recur(self._ring_inputs(rows)[0], rows.runs)
 
     def _scores(
-        self, before: torch.Tensor, after: torch.Tensor, inputs: torch.Tensor, categories: torch.Tensor
+        self,
+        before: torch.Tensor,
+        after: torch.Tensor,
+        inputs: torch.Tensor,
+        categories: torch.Tensor,
+        labels: torch.Tensor,
     ) -> npt.NDArray[np.float64]:
         surprises, unusual = self._network.surprise(before, inputs, categories)
-        raw = self.model.raw(self._network.logits(after, inputs, surprises), unusual)
+        raw = self.model.raw(self._network.logits(after, inputs, surprises, labels), unusual)
         return self.model.calibration.score(raw.cpu().numpy().astype(np.float64))
 
     def _ring_inputs(self, rows: RecentRows) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from models.calibration import ScoreKind
 from models.events import Events
 from models.explain import NetworkPass, Reason, explain_rows
 from models.features import FeatureBatch, FeatureBuilder
+from models.merchant_labels import MerchantKnowledge
 from models.running import ModelScores, RunningModel
 
 #: Of the resident accounts, those whose latest event tries out a new model.
@@ -52,6 +53,13 @@ class ScoredBatch:
     built: FeatureBatch
     network: NetworkPass | None
     shadow: ModelScores | None = None
+
+    @property
+    def unexplained(self) -> npt.NDArray[np.float64]:
+        """float64[n]: how little the account alone explains each amount, 0 to 1; NaN for duplicates."""
+        found = np.full(len(self.duplicate), np.nan)
+        found[self.built.rows] = self.built.unexplained
+        return found
 
     def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         """Where the feature batch holds these accepted batch rows."""
@@ -104,19 +112,21 @@ class Scorer:
         return _scored(scored.events, scored.built, scores, scored.shadow)
 
     @torch.inference_mode()
-    def fold(self, events: Events) -> None:
+    def fold(self, events: Events) -> FeatureBatch:
         """The same movement of state without scores: silent replay. A shadow takes no part; it builds its states from
         the rings."""
         built = self._build(events, [self._running])
         self._running.fold(built)
         if self._shadow is not None:
             self._shadow.miss(built)
+        return built
 
-    def remember(self, events: Events) -> None:
+    def remember(self, events: Events) -> FeatureBatch:
         """Moves the features' state on but not the network's: events from before the present model was activated."""
         built = self._features.build(events)
         for running in self._all_running:
             running.miss(built)
+        return built
 
     @torch.inference_mode()
     def replace_model(self, model: TrainedDetector) -> None:
@@ -148,6 +158,10 @@ class Scorer:
             return Trial(np.zeros(0), model.threshold)
         apart = RunningModel(model, self._features, self._device, 0)
         return Trial(apart.latest_scores(some), model.threshold)
+
+    def use_labels(self, knowledge: MerchantKnowledge) -> None:
+        """What labels say of merchants from the next batch on. No state depends on it."""
+        self._features.use_labels(knowledge)
 
     def drop_partition(self, partition: int) -> None:
         freed = self._features.drop_partition(partition)

@@ -132,9 +132,16 @@ def account_arena(capacity: int, *, features: int, categories: int, sums: int) -
     )
 
 
-def merchant_arena(capacity: int, *, sums: int) -> Arena:
+def merchant_arena(capacity: int, *, sums: int, labels: int) -> Arena:
     return Arena(
-        {"last_time": ((), "int64", NEVER), "sums": ((sums,), "float64", 0), "hash": ((), "uint64", 0)}, capacity
+        {
+            "last_time": ((), "int64", NEVER),
+            "sums": ((sums,), "float64", 0),
+            "hash": ((), "uint64", 0),
+            "labels": ((labels,), "float32", 0),
+            "label_version": ((), "int64", NEVER),
+        },
+        capacity,
     )
 
 

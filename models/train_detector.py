@@ -1,6 +1,7 @@
 """Trains a detector, readable from top to bottom: features, windows, epochs, early stopping, calibration, threshold.
 
-Features come from the very code that scores live, over the whole history in the order of time. Accounts' histories
+Features come from the very code that scores live, over the whole history in the order of time, each event with what
+labels said of its merchant at that moment. Accounts' histories
 are cut into windows that start from an empty state (random resets, so that a young state is familiar) and run through
 the sequence kernel in padded batches of like length. The latest part of the history is never trained on: it stops
 training, calibrates and sets the threshold. Shape suffixes as in detector.py; N events of a batch.
@@ -24,6 +25,7 @@ from models.detector import LARGEST_SURPRISE, Detector, DetectorConfig
 from models.events import MILLISECONDS_A_DAY, Events
 from models.feature_schema import MEMO_PARTS
 from models.features import FeatureBuilder
+from models.labels import LabelledHistory, LabelRelease, version_batches
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
 from models.state import FEATURE_ROWS
 from models.thresholds import threshold_for_budget
@@ -82,11 +84,13 @@ class TrainingResult:
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """The history sorted by account, then time. Account k has the rows start[k] to stop[k], those from held_out[k] on
-    are in the later slice; validation bool[n] says the same per row. Categories and memos are kept as int16."""
+    are in the later slice; validation bool[n] says the same per row. labels int8[n]: the truth, -1 unknown; known: what
+    labels said of the merchant at the time. Categories and memos are kept as int16."""
 
     features: Tensor
     categories: Tensor
     memos: Tensor | None
+    known: Tensor
     labels: npt.NDArray[np.int8]
     validation: npt.NDArray[np.bool_]
     start: npt.NDArray[np.int64]
@@ -99,21 +103,21 @@ class Sequences:
 
 
 def train(
-    events: Events,
-    labels: npt.NDArray[np.int8],
+    history: LabelledHistory,
     config: TrainingConfig,
     progress: Progress,
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingResult:
-    """events in the order of time; labels: 1 fraud, 0 legitimate, -1 unknown. Raises TrainingRefused."""
-    began = clock()
-    check_history(events, labels, config)
+    """Raises TrainingRefused."""
+    began, events = clock(), history.events
+    check_history(events, history.labels, config)
     torch.manual_seed(config.seed)
     generator = np.random.default_rng(config.seed)
-    sequences = prepare(events, labels, config, progress)
+    sequences = prepare(history, config, progress)
     detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
-    detector.standardise_by(sequences.features[torch.from_numpy(~sequences.validation)])
+    taught = torch.from_numpy(~sequences.validation)
+    detector.standardise_by(sequences.features[taught], sequences.known[taught])
     deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     fitted = fit(detector, sequences, config, generator, progress, clock, deadline)
     model, metrics = finish(detector, sequences, events, config)
@@ -146,19 +150,21 @@ def validation_begin(occurred_at: npt.NDArray[np.int64], labels: npt.NDArray[np.
     return begin
 
 
-def prepare(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Progress) -> Sequences:
+def prepare(history: LabelledHistory, config: TrainingConfig, progress: Progress) -> Sequences:
     """Features of the whole history, sorted by account. Repeated event ids are left out."""
-    begin = validation_begin(events.occurred_at, labels, config.validation_share)
-    builder = FeatureBuilder(config.reporting_limit)
+    events = history.events
+    begin = validation_begin(events.occurred_at, history.labels, config.validation_share)
+    builder, release = FeatureBuilder(config.reporting_limit), LabelRelease(history)
     columns: list[tuple[npt.NDArray[np.generic], ...]] = []
-    for first in range(0, len(events), FEATURE_CHUNK):
-        rows = np.arange(first, min(first + FEATURE_CHUNK, len(events)))
+    for rows in version_batches(events.occurred_at, FEATURE_CHUNK):
+        builder.use_labels(release.knowledge(int(events.occurred_at[rows[0]])))
         built = builder.build(events.take(rows))
+        release.note(rows[built.rows], built.unexplained)
         memos = np.zeros((len(built.rows), MEMO_PARTS)) if built.memos is None else built.memos
         small = built.categories.astype(np.int16), memos.astype(np.int16)
-        columns.append((first + built.rows, built.runs.slot, built.features, *small))
+        columns.append((rows[built.rows], built.runs.slot, built.features, built.labels, *small))
         progress("features", rows[-1] / len(events))
-    rows, slots, features, categories, memos = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    rows, slots, features, known, categories, memos = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     order = np.lexsort((rows, slots))
     rows, slots = rows[order], slots[order]
     start = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
@@ -169,7 +175,8 @@ def prepare(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig
         features=torch.from_numpy(features[order]),
         categories=torch.from_numpy(categories[order]),
         memos=torch.from_numpy(memos[order]) if memos.any() else None,
-        labels=labels[rows],
+        known=torch.from_numpy(known[order]),
+        labels=history.labels[rows],
         validation=validation,
         start=start,
         held_out=stop - np.add.reduceat(validation, start, dtype=np.int64),
@@ -274,7 +281,7 @@ def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positi
     labels_N = torch.from_numpy(sequences.labels)[rows_N]
     labelled_N = labels_N >= 0
     supervised = functional.binary_cross_entropy_with_logits(
-        detector.logits(after_NH, x_NX, surprises_NS)[labelled_N],
+        detector.logits(after_NH, x_NX, surprises_NS, sequences.known[rows_N])[labelled_N],
         labels_N[labelled_N].float(),
         pos_weight=torch.tensor(positive_weight),
         reduction="sum",
@@ -315,7 +322,7 @@ def outputs(detector: Detector, sequences: Sequences, first: npt.NDArray[np.int6
     for rows_BT in padded_rows(first, sequences.stop, PASS_EVENTS):
         before, after, x, categories, rows = sequence_states(detector, sequences, rows_BT)
         surprises, unusual[rows] = detector.surprise(before, x, categories)
-        logits[rows] = detector.logits(after, x, surprises)
+        logits[rows] = detector.logits(after, x, surprises, sequences.known[rows])
         surprise[rows] = surprises.mean(1)
     return Outputs(*(answer.double().numpy() for answer in (logits, unusual, surprise)))
 

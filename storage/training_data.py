@@ -41,10 +41,12 @@ class TransactionColumns:
 
 @dataclass(frozen=True, slots=True)
 class LabelledColumns:
-    """transactions beside their newest joined label: 1 fraud, 0 legitimate, -1 none."""
+    """transactions beside their newest joined label: 1 fraud, 0 legitimate, -1 none; given_at: when it was given, epoch
+    milliseconds, 0 without one."""
 
     transactions: TransactionColumns
     label: npt.NDArray[np.int8]
+    given_at: Int64s
 
 
 def stored_transactions(
@@ -73,12 +75,12 @@ def labelled_transactions(
     connection: Connection, *, since: datetime | None, until: datetime, batch_rows: int = 20_000
 ) -> Iterator[LabelledColumns]:
     """All transactions between two moments, in the order of their time, with what is known of them."""
-    labels = text("SELECT event_id, label FROM event_labels").columns(
-        Feedback.event_id.expression, Feedback.label.expression
+    labels = text("SELECT event_id, label, given_at FROM event_labels").columns(
+        Feedback.event_id.expression, Feedback.label.expression, Feedback.given_at.expression
     )
     known = labels.subquery("known")
     statement = (
-        _columns(known.c.label)
+        _columns(known.c.label, known.c.given_at)
         .outerjoin(known, known.c.event_id == Transaction.event_id)
         .where(Transaction.occurred_at < until)
         .order_by(Transaction.occurred_at, Transaction.source_partition, Transaction.source_offset)
@@ -87,7 +89,10 @@ def labelled_transactions(
         statement = statement.where(Transaction.occurred_at >= since)
     codes = {"fraud": 1, "legitimate": 0, None: -1}
     for rows in _batches(connection, statement, batch_rows):
-        yield LabelledColumns(_as_columns(rows), np.array([codes[row.label] for row in rows], np.int8))
+        given_at = [0 if row.given_at is None else round(row.given_at.timestamp() * 1000) for row in rows]
+        yield LabelledColumns(
+            _as_columns(rows), np.array([codes[row.label] for row in rows], np.int8), np.array(given_at, np.int64)
+        )
 
 
 def join_feedback(connection: Connection, topic_generation: int, partitions: Collection[int], now: datetime) -> int:

@@ -15,7 +15,7 @@ ACCOUNTS = 300
 def small_detector(hidden: int = 16, seed: int = 0) -> bytes:
     past = history(6_000, accounts=ACCOUNTS, days=30, seed=1, frauds=0.03)
     config = TrainingConfig(hidden=hidden, epochs=2, alerts_per_day=5, seed=seed)
-    return train(past.events, past.labels, config, lambda stage, done: None).model.to_bytes()
+    return train(past.labelled, config, lambda stage, done: None).model.to_bytes()
 
 
 @dataclass(slots=True)

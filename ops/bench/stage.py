@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 
 from models.events import Events
 from models.feature_schema import FEATURE_SCHEMA
+from models.labels import LabelledHistory
 from models.train_detector import TrainingConfig, train
 from ops.clock import utc_now
 from ops.local_services import start_kafka, start_postgres, start_redis
@@ -156,8 +157,8 @@ def train_detector(hidden: int, events: int, progress: Progress) -> bytes:
     training = TrainingConfig(
         hidden=hidden, epochs=2, alerts_per_day=events * ALERT_SHARE, events_per_day=float(events)
     )
-    labels = history.fraud.astype(np.int8)
-    return train(Events.from_columns(history.columns()), labels, training, progress).model.to_bytes()
+    labelled = LabelledHistory.matured(Events.from_columns(history.columns()), history.fraud.astype(np.int8))
+    return train(labelled, training, progress).model.to_bytes()
 
 
 def prepare_template(prepared: Stage, model: bytes) -> None:

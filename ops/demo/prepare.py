@@ -19,11 +19,10 @@ import numpy as np
 from pydantic import SecretStr
 
 from models.events import Events
-from models.labels import training_labels
+from models.labels import LabelledHistory
 from models.train_detector import TrainingConfig
 from ops.clock import utc_now
 from ops.embedded import EmbeddedServices
-from ops.jobs.history import LabelledHistory
 from ops.jobs.train import train_and_register
 from ops.service import LOOPBACK, ServerCommand, Service, ServiceUnavailable, free_port, start_service, this_program
 from ops.settings import Settings
@@ -164,7 +163,7 @@ def first_detector(
     events = Events.from_columns(history.columns())
     horizon = timedelta(milliseconds=LIVE_LABEL_DELAY.longest)
     record, _ = train_and_register(
-        LabelledHistory(events, training_labels(events.occurred_at, known, now=now, horizon=horizon)),
+        LabelledHistory.of(events, known, now=now, horizon=horizon),
         TrainingConfig(
             alerts_per_day=ALERT_SHARE * config.rate * SECONDS_A_DAY,
             events_per_day=config.rate * SECONDS_A_DAY,

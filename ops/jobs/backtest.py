@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.alert_budget import AlertBudget
 from models.events import MILLISECONDS_A_DAY, Events
 from models.gate import Verdict
-from models.labels import training_labels
+from models.labels import VERSION_INTERVAL, LabelledHistory, LabelRelease
 from models.scoring import ScoredBatch, Scorer
 from models.train_detector import TrainingRefused, TrainingResult
 from ops.jobs.challenge import (
@@ -29,7 +29,6 @@ from ops.jobs.challenge import (
     first_training,
     taught_until,
 )
-from ops.jobs.history import LabelledHistory
 from ops.jobs.train import train_on_one_thread, trained_until
 from streams.alerts import AlertBook, FlaggedEvent
 from streams.detection import MODEL_NAME
@@ -119,7 +118,7 @@ def backtest(
     replay = Replay(events, fraud, options, progress, trainer)
     times = events.occurred_at
     due = training_times(times, options)
-    for rows in batches(times, [*due, *midnights(times)]):
+    for rows in batches(times, [*due, *label_versions(times)]):
         while due and due[0] <= times[rows[0]]:
             replay.train(due.pop(0))
         replay.score(rows)
@@ -149,10 +148,9 @@ def training_times(times: npt.NDArray[np.int64], options: BacktestOptions) -> li
     return list(range(origin + milliseconds(wait), int(times[-1]) + 1, milliseconds(every)))
 
 
-def midnights(times: npt.NDArray[np.int64]) -> list[int]:
-    """Of UTC, where what labels say of merchants changes."""
-    first, last = int(times[0]) // MILLISECONDS_A_DAY + 1, int(times[-1]) // MILLISECONDS_A_DAY
-    return [day * MILLISECONDS_A_DAY for day in range(first, last + 1)]
+def label_versions(times: npt.NDArray[np.int64]) -> list[int]:
+    """The moments at which what labels say of merchants is brought up to date."""
+    return [int(version) * VERSION_INTERVAL for version in np.unique(times // VERSION_INTERVAL)]
 
 
 def batches(times: npt.NDArray[np.int64], cuts: list[int]) -> Iterator[Rows]:
@@ -184,6 +182,8 @@ class Replay:
     ) -> None:
         count = len(events)
         self._events, self._fraud, self._options = events, fraud, options
+        labels = np.full(count, -1, np.int8) if fraud is None else fraud.astype(np.int8)
+        self._release = LabelRelease(LabelledHistory.matured(events, labels, options.rules.label_horizon))
         self._progress, self._trainer = progress, trainer
         self._scorer: Scorer | None = None
         self._champion: Incumbent | None = None
@@ -218,7 +218,9 @@ class Replay:
         if self._scorer is None:
             return
         events = self._events.take(rows)
+        self._scorer.use_labels(self._release.knowledge(int(events.occurred_at[0])))
         scored = self._scorer.score(events)
+        self._release.note(rows[scored.built.rows], scored.built.unexplained)
         self._score[rows] = scored.score
         self._model[rows] = len(self._models) - 1
         for some in steps(events.occurred_at):
@@ -239,17 +241,18 @@ class Replay:
         count = int(np.searchsorted(self._events.occurred_at, now, "left"))
         past = self._events.take(np.arange(count))
         if self._fraud is None:
-            return LabelledHistory(past, np.full(count, -1, np.int8))
+            return LabelledHistory.matured(past, np.full(count, -1, np.int8))
         known = self._fraud[:count].astype(np.int8)
         horizon = self._options.rules.label_horizon
-        return LabelledHistory(past, training_labels(past.occurred_at, known, now=now, horizon=horizon))
+        return LabelledHistory.of(past, known, now=now, horizon=horizon)
 
     def _first(self, now: int) -> TrainingPass:
         history = self.history(now)
         result = first_training(history, self._options.rules, self._trainer, self._progress)
         self._scorer = Scorer(result.model)
         for rows in batches(history.events.occurred_at, []):  # as of a worker that starts with a history in SQL
-            self._scorer.remember(history.events.take(rows))
+            built = self._scorer.remember(history.events.take(rows))
+            self._release.note(rows[built.rows], built.unexplained)
         name = self._take_over(result, history)
         return TrainingPass(now, None, name, "first model", "there was no champion", metrics=result.metrics)
 

@@ -6,7 +6,7 @@ both models score the whole history in order and are judged on those (models/gat
 registry, and promotes nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,9 +18,9 @@ from models.artifact import TrainedDetector
 from models.checks import failed_checks
 from models.events import MILLISECONDS_A_DAY, Events
 from models.gate import GateRules, JudgedEvents, Kind, Verdict, judge, too_few
+from models.labels import LabelledHistory, LabelRelease, version_batches
 from models.scoring import Scorer
 from models.train_detector import PROBE_EVENTS, TrainingConfig, TrainingRefused, TrainingResult
-from ops.jobs.history import LabelledHistory
 
 SCORED_AT_ONCE = 8_192
 DEFAULT_ALERTS_PER_DAY = 100.0
@@ -29,7 +29,7 @@ DEFAULT_HIDDEN = 64
 LEAST_SPAN = 3 * MILLISECONDS_A_DAY
 
 Progress = Callable[[str, float], None]
-Trainer = Callable[[Events, npt.NDArray[np.int8], TrainingConfig, Progress], TrainingResult]
+Trainer = Callable[[LabelledHistory, TrainingConfig, Progress], TrainingResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def first_training(
 ) -> TrainingResult:
     """Whatever can be trained beats none, so all of the history teaches. Raises TrainingRefused."""
     config = with_validation(training_config(rules, None), history, rules)
-    return trainer(history.events, history.labels, config, progress)
+    return trainer(history, config, progress)
 
 
 def challenge(
@@ -97,17 +97,17 @@ def challenge(
         until = datetime.fromtimestamp(int(taught.events.occurred_at[-1]) / 1000, UTC)
         reason = f"{verdict.reason}, in matured events after {until:%Y-%m-%d %H:%M} UTC"
         return Challenge(replace(verdict, reason=reason), taught)
-    result = trainer(taught.events, taught.labels, config, progress)
+    result = trainer(taught, config, progress)
     failed = failed_checks(result.model, history.events.take(rows[-PROBE_EVENTS:]))
     if failed:
         raise TrainingRefused(f"the challenger is unfit for use: {'; '.join(failed)}")
-    scores = scores_from((champion.model, result.model), history.events, int(rows[0]), progress)
-    known = np.isfinite(scores[0][rows])  # a repeat of an event has no score
+    old, new = scores_of(champion.model, result.model, history, progress)
+    known = np.isfinite(old[rows])  # a repeat of an event has no score
     judged = JudgedEvents(
         fraud[known],
         account[known],
-        scores[0][rows][known],
-        scores[1][rows][known],
+        old[rows][known],
+        new[rows][known],
         budget_share(history.events.occurred_at[rows], config.alerts_per_day),
     )
     return Challenge(judge(judged, kind, rules.gate, np.random.default_rng(rules.seed)), taught, result)
@@ -124,8 +124,7 @@ def split(
         raise TrainingRefused(f"no fraud is known among {int(matured.sum())} matured events")
     cut = max(later_slice_begin(times, labels, rules.judged_share, rules.enough_frauds), champion_until)
     count = int(np.searchsorted(times, cut, "right"))
-    taught = LabelledHistory(history.events.take(np.arange(count)), labels[:count])
-    return taught, np.flatnonzero(matured & (times > cut))
+    return history.take(np.arange(count)), np.flatnonzero(matured & (times > cut))
 
 
 def later_slice_begin(
@@ -172,22 +171,21 @@ def kind_of(config: TrainingConfig, champion: Incumbent) -> Kind:
     return "refresh" if config.hidden == champion.model.network.config.hidden else "design"
 
 
-def scores_from(
-    models: Sequence[TrainedDetector], events: Events, first: int, progress: Progress
-) -> list[npt.NDArray[np.float64]]:
-    """float64[n] for each model, NaN for repeats and for most events before row `first`, which only move the state."""
-    scorers = [Scorer(model) for model in models]
-    scores = [np.full(len(events), np.nan) for _ in models]
-    for start in range(0, len(events), SCORED_AT_ONCE):
-        rows = np.arange(start, min(start + SCORED_AT_ONCE, len(events)))
-        chunk = events.take(rows)
-        for scorer, found in zip(scorers, scores, strict=True):
-            if rows[-1] < first:
-                scorer.fold(chunk)
-            else:
-                found[rows] = scorer.score(chunk).score
-        progress("compare", (rows[-1] + 1) / len(events))
-    return scores
+def scores_of(
+    champion: TrainedDetector, challenger: TrainedDetector, history: LabelledHistory, progress: Progress
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """float64[n] each, NaN for repeats: both over the same features, with what labels said at each moment."""
+    scorer, release, times = Scorer(champion), LabelRelease(history), history.events.occurred_at
+    scorer.start_shadow(challenger)
+    old, new = np.full(len(times), np.nan), np.full(len(times), np.nan)
+    for rows in version_batches(times, SCORED_AT_ONCE):
+        scorer.use_labels(release.knowledge(int(times[rows[0]])))
+        scored = scorer.score(history.events.take(rows))
+        assert scored.shadow is not None
+        old[rows], new[rows] = scored.score, scored.shadow.score
+        release.note(rows[scored.built.rows], scored.built.unexplained)
+        progress("compare", (int(rows[-1]) + 1) / len(times))
+    return old, new
 
 
 def account_numbers(events: Events, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:

@@ -5,7 +5,6 @@ self-supervised head (models/labels.py).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models.events import MILLISECONDS_A_DAY, Events
-from models.labels import training_labels
+from models.labels import LabelledHistory
 from storage.database import Database
 from storage.training_data import labelled_transactions
 from streams.recovery import stored_events
@@ -38,14 +37,6 @@ class UnreadableHistory(Exception):
     """The file of transactions or labels cannot be used; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledHistory:
-    """Events in the order of their time, with a label each: 1 fraud, 0 legitimate, -1 unknown."""
-
-    events: Events
-    labels: npt.NDArray[np.int8]
-
-
 def history_from_database(
     database: Database,
     rates: Mapping[str, float],
@@ -57,15 +48,20 @@ def history_from_database(
     """All of it, in memory. progress is called after each batch of rows."""
     parts: list[Events] = []
     known: list[npt.NDArray[np.int8]] = []
+    given_at: list[npt.NDArray[np.int64]] = []
     with database.reading() as connection:
         for columns in labelled_transactions(connection, since=None, until=now):
             parts.append(stored_events(columns.transactions, rates))
             known.append(columns.label)
+            given_at.append(columns.given_at)
             progress()
     events = Events.concatenate(parts)
-    labels = np.concatenate(known) if known else np.zeros(0, np.int8)
-    return LabelledHistory(
-        events, training_labels(events.occurred_at, labels, now=_milliseconds(now), horizon=label_horizon)
+    return LabelledHistory.of(
+        events,
+        np.concatenate([np.zeros(0, np.int8), *known]),
+        now=_milliseconds(now),
+        horizon=label_horizon,
+        given_at=np.concatenate([np.zeros(0, np.int64), *given_at]),
     )
 
 
@@ -95,8 +91,8 @@ def history_from_files(
         codes = {event_id: LABEL_CODES[label] for event_id, label in by_id.items()}
         known = np.fromiter((codes.get(event_id, -1) for event_id in events.event_id), np.int8, len(events))
         now = int(events.occurred_at[-1]) + 1 if len(events) else 0
-        known = training_labels(events.occurred_at, known, now=now, horizon=label_horizon)
-    return LabelledHistory(events, known)
+        return LabelledHistory.of(events, known, now=now, horizon=label_horizon)
+    return LabelledHistory.matured(events, known, label_horizon)
 
 
 def _read_table(path: Path, required: tuple[str, ...]) -> pa.Table:

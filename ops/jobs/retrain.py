@@ -11,9 +11,10 @@ from typing import Any
 
 from models.artifact import BadModel, TrainedDetector
 from models.gate import Verdict
+from models.labels import LabelledHistory
 from models.train_detector import TrainingRefused
 from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training, taught_until
-from ops.jobs.history import LabelledHistory, history_from_database
+from ops.jobs.history import history_from_database
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
 from storage.database import Database
 from storage.exclusive import exclusively

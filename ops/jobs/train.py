@@ -6,13 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from models.events import Events
+from models.labels import LabelledHistory
 from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
-from ops.jobs.history import LabelledHistory
 from storage.database import Database
 from storage.registry import ModelRecord, ModelRegistry
 from storage.training_data import finish_training_run, start_training_run
@@ -36,7 +33,7 @@ def train_and_register(
     in `training_runs`, whatever comes of it. Raises TrainingRefused."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with recorded_run(database, settings, clock) as run_id:
-        result = train_on_one_thread(history.events, history.labels, config, progress)
+        result = train_on_one_thread(history, config, progress)
     first = registry.champion(MODEL_NAME) is None
     record = register_detector(
         registry,
@@ -67,11 +64,11 @@ def recorded_run(database: Database, settings: Mapping[str, Any], clock: Callabl
 
 
 def train_on_one_thread(
-    events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Callable[[str, float], None]
+    history: LabelledHistory, config: TrainingConfig, progress: Callable[[str, float], None]
 ) -> TrainingResult:
     """As fast as with two at these sizes, and the other core stays free."""
     torch.set_num_threads(1)
-    return train(events, labels, config, progress)
+    return train(history, config, progress)
 
 
 def register_detector(

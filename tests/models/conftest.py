@@ -11,4 +11,4 @@ def trained() -> TrainingResult:
     """Trained with the labels of about 12,000 events, of which a few hundred are frauds."""
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
     config = TrainingConfig(hidden=16, epochs=5, alerts_per_day=10)
-    return train(past.events, past.labels, config, lambda stage, share: None)
+    return train(past.labelled, config, lambda stage, share: None)

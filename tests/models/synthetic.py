@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.artifact import TrainedDetector
 from models.events import Events
+from models.labels import LabelledHistory, LabelRelease, version_batches
+from models.scoring import Scorer
 
 BEGIN = 1_760_000_000_000
 DAY = 86_400_000
@@ -17,6 +20,22 @@ REPORTING_LIMIT = 10_000.0
 class History:
     events: Events
     labels: npt.NDArray[np.int8]
+
+    @property
+    def labelled(self) -> LabelledHistory:
+        return LabelledHistory.matured(self.events, self.labels)
+
+
+def scored_with_labels(model: TrainedDetector, past: LabelledHistory) -> npt.NDArray[np.float64]:
+    """float64[n], NaN for repeats: what a worker would have said, with labels as they came."""
+    scorer, release = Scorer(model), LabelRelease(past)
+    scores = np.full(len(past), np.nan)
+    for rows in version_batches(past.events.occurred_at, 500):
+        scorer.use_labels(release.knowledge(int(past.events.occurred_at[rows[0]])))
+        scored = scorer.score(past.events.take(rows))
+        release.note(rows[scored.built.rows], scored.built.unexplained)
+        scores[rows] = scored.score
+    return scores
 
 
 def history(

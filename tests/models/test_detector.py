@@ -10,7 +10,7 @@ from torch import Tensor
 from models.detector import (
     AMOUNT,
     AMOUNT_TO_USUAL,
-    EMBEDDING_SIZES,
+    EMBEDDINGS,
     HISTORY,
     INPUTS,
     LARGEST_INPUT,
@@ -19,7 +19,8 @@ from models.detector import (
     SURPRISES,
     Detector,
 )
-from models.feature_schema import CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
+from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
+from models.merchant_labels import LABEL_FEATURES
 from tests.models.logs import untrained
 
 HIDDEN = 8
@@ -70,7 +71,7 @@ def test_a_feature_that_does_not_vary_keeps_its_scale(network: Detector) -> None
     sample = torch.randn(500, len(FEATURES)) * 3 + 5
     sample[:, 4] = 7.0
     fresh = Detector(network.config)
-    fresh.standardise_by(sample)
+    fresh.standardise_by(sample, torch.zeros(len(sample), len(LABEL_FEATURES)))
     assert fresh.scale_F[4] == 1.0
     assert fresh.mean_F[4] == 7.0
     x = fresh.inputs(sample, random_categories(500), None)[:, : len(FEATURES)]
@@ -82,7 +83,7 @@ def test_a_history_of_minutes_does_not_make_the_rest_of_the_day_look_extreme(net
     sample, hour = torch.randn(500, len(FEATURES)), FEATURES.index("hour_sin")
     sample[:, hour] = torch.linspace(0.50, 0.52, 500)
     fresh = Detector(network.config)
-    fresh.standardise_by(sample)
+    fresh.standardise_by(sample, torch.zeros(len(sample), len(LABEL_FEATURES)))
     elsewhere = sample[:1].clone()
     elsewhere[0, hour] = -1.0
     assert fresh.inputs(elsewhere, random_categories(1), None)[0, hour].abs() < 5
@@ -97,9 +98,9 @@ def test_no_memos_and_empty_memos_are_the_same(network: Detector) -> None:
 def test_every_category_and_memo_moves_its_own_columns(network: Detector) -> None:
     features, categories = torch.zeros(1, len(FEATURES)), torch.ones(1, len(CATEGORY_BUCKETS), dtype=torch.int64)
     before, start = network.inputs(features, categories, None), len(FEATURES)
-    for place, size in enumerate(EMBEDDING_SIZES):
+    for name, size in EMBEDDINGS.items():
         other = categories.clone()
-        other[0, place] = 2
+        other[0, CATEGORIES.index(name)] = 2
         changed = (network.inputs(features, other, None) != before)[0]
         assert changed.nonzero()[:, 0].tolist() == list(range(start, start + size))
         start += size

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from models.artifact import TrainedDetector
+from models.detector import EMBEDDINGS
 from models.events import Events
 from models.explain import GROUPS, MOST_REASONS, Facts, Reason, Typical
-from models.feature_schema import CATEGORIES, FEATURES
+from models.feature_schema import FEATURES
 from models.scoring import Scorer
 from models.train_detector import TrainingResult
 from tests.models.logs import log_of, one_at_a_time, untrained
@@ -60,7 +61,7 @@ OWNERS = {
     "amount_to_merchant_week amount_to_merchant_month",
     "pace": "gap account_count_hour account_count_day account_count_week account_count_month account_amount_day",
     "time": "hour_sin hour_cos weekday_sin weekday_cos",
-    "merchant": "new_merchant merchant",
+    "merchant": "new_merchant",
     "country": "new_country country",
     "reporting_limit": "below_limit below_limit_count",
     "merchant_traffic": "merchant_count_day merchant_count_week merchant_count_month",
@@ -74,7 +75,7 @@ def owned_columns() -> list[tuple[int, str]]:
     """Each input column with the reason that it belongs to; of an embedding its first and last."""
     columns = [(place, OWNER[name]) for place, name in enumerate(FEATURES) if name in OWNER]
     start = len(FEATURES)
-    for name, size in zip((*CATEGORIES, "memo"), (8, 4, 2, 4, 8), strict=True):
+    for name, size in {"category": 4, "channel": 2, "country": 4, "memo": 8}.items():
         columns += [(start, OWNER[name]), (start + size - 1, OWNER[name])]
         start += size
     return columns
@@ -112,7 +113,7 @@ def test_what_an_input_does_is_told_by_the_reason_that_it_belongs_to(column: int
 
 
 def test_every_input_but_the_length_of_the_history_belongs_to_one_reason() -> None:
-    assert OWNER.keys() | {"history"} == {*FEATURES, *CATEGORIES, "memo"}
+    assert OWNER.keys() | {"history"} == {*FEATURES, *EMBEDDINGS, "memo"}
     assert {name: g.name for g in GROUPS for name in (*g.features, *g.embeddings)} == OWNER
 
 
@@ -189,10 +190,13 @@ FACTS = Facts(
     channel="online",
     new_merchant=True,
     new_country=True,
+    fraud_share=0.0315,
+    run_frauds=3.0,
+    run_days=4.2,
     near_limit=3.6,
     limit=10_000.0,
     history=12,
-    typical=Typical(hour=13.5, amount=35.0, merchant_month=400.0),
+    typical=Typical(hour=13.5, amount=35.0, merchant_month=400.0, fraud_share=0.004),
 )
 
 
@@ -213,6 +217,12 @@ def told(group: str, **changes: Any) -> str:
         ("time", {}, "at 03:05 UTC on a Monday"),
         ("merchant", {}, "first recent event at merchant shop-7"),
         ("merchant", {"new_merchant": False}, "at merchant shop-7"),
+        ("merchant_labels", {}, "a run of 3 frauds at merchant shop-7, the last 4 days ago"),
+        (
+            "merchant_labels",
+            {"run_frauds": 0.0, "run_days": 60.0},
+            "3.1% of the events at merchant shop-7 with known outcome were frauds",
+        ),
         ("merchant_traffic", {}, "merchant shop-7 had 1,234 events within about a month"),
         ("country", {}, "first recent event in FR"),
         ("country", {"new_country": False, "country": None}, "in an unknown country"),

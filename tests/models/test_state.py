@@ -93,7 +93,7 @@ def test_a_cleared_slot_holds_what_a_new_one_does() -> None:
 
 def test_bytes_per_slot_count_every_array() -> None:
     assert small_arena().bytes_per_slot == 8 + 2 * 4
-    assert merchant_arena(5, sums=6).bytes_per_slot == 8 + 6 * 8 + 8
+    assert merchant_arena(5, sums=6, labels=13).bytes_per_slot == 8 + 6 * 8 + 8 + 13 * 4 + 8
 
 
 def filled(units: int, slots: int) -> HiddenStates:

@@ -13,6 +13,7 @@ from models import train_detector
 from models.artifact import TrainedDetector
 from models.calibration import LEAST_POSITIVES
 from models.events import Events
+from models.labels import LabelledHistory
 from models.metrics import average_precision
 from models.scoring import Scorer
 from models.train_detector import (
@@ -28,7 +29,7 @@ from models.train_detector import (
     validation_begin,
     validation_quality,
 )
-from tests.models.synthetic import History, history
+from tests.models.synthetic import History, history, scored_with_labels
 
 QUICK = TrainingConfig(hidden=8, epochs=2)
 Labels = npt.NDArray[np.int8]
@@ -56,7 +57,7 @@ def scores_of(model: TrainedDetector, events: Events) -> npt.NDArray[np.float64]
 
 def refusal(events: Events, labels: Labels, config: TrainingConfig = QUICK) -> str:
     with pytest.raises(TrainingRefused) as refused:
-        train(events, labels, config, silent)
+        train(LabelledHistory.matured(events, labels), config, silent)
     return str(refused.value)
 
 
@@ -94,7 +95,7 @@ def test_a_detector_that_fails_the_checks_is_refused(past: History, monkeypatch:
 
 
 def test_labels_of_legitimate_events_only_teach_the_surprise(past: History) -> None:
-    result = train(past.events, np.zeros(len(past.events), np.int8), QUICK, silent)
+    result = train(LabelledHistory.matured(past.events, np.zeros(len(past.events), np.int8)), QUICK, silent)
     assert result.model.surprise_weight == 1.0
     assert result.model.calibration.kind == "surprise"
 
@@ -112,7 +113,7 @@ def test_the_figures_are_those_of_the_slice_that_was_not_trained_on(trained: Tra
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
     begin = validation_begin(past.events.occurred_at, past.labels, 0.25)
     later = past.events.occurred_at > begin
-    scores = scores_of(trained.model, past.events)[later]
+    scores = scored_with_labels(trained.model, past.labelled)[later]
     truth = past.labels[later] == 1
     assert trained.metrics["average_precision"] == pytest.approx(average_precision(scores, truth), abs=1e-4)
     assert trained.metrics["validation_frauds"] == truth.sum()
@@ -123,21 +124,25 @@ def test_the_figures_are_those_of_the_slice_that_was_not_trained_on(trained: Tra
 def test_the_threshold_keeps_to_the_alert_budget(trained: TrainingResult) -> None:
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
     later = past.events.occurred_at > validation_begin(past.events.occurred_at, past.labels, 0.25)
-    flagged = (scores_of(trained.model, past.events)[later] >= trained.model.threshold).mean()
+    flagged = (scored_with_labels(trained.model, past.labelled)[later] >= trained.model.threshold).mean()
     budget = trained.metrics["alerts_per_day"] / trained.metrics["events_per_day"]
     assert 0 < flagged <= budget * 1.05  # scores of the sequence kernel differ by rounding
     assert trained.metrics["events_per_day"] == pytest.approx(len(past.events) / 30, rel=0.1)
 
 
 def test_more_expected_traffic_raises_the_threshold(past: History) -> None:
-    busy = train(past.events, past.labels, replace(QUICK, alerts_per_day=10, events_per_day=100), silent)
-    quiet = train(past.events, past.labels, replace(QUICK, alerts_per_day=10, events_per_day=10_000), silent)
+    busy = train(past.labelled, replace(QUICK, alerts_per_day=10, events_per_day=100), silent)
+    quiet = train(
+        past.labelled,
+        replace(QUICK, alerts_per_day=10, events_per_day=10_000),
+        silent,
+    )
     assert busy.model.threshold < quiet.model.threshold
 
 
 def test_without_labels_large_amounts_rank_high() -> None:
     past = history(6_000, accounts=150, days=30, seed=3, frauds=0.02)
-    result = train(past.events, unlabelled(past.events), replace(QUICK, hidden=16), silent)
+    result = train(LabelledHistory.matured(past.events, unlabelled(past.events)), replace(QUICK, hidden=16), silent)
     assert result.model.calibration.kind == "surprise"
     assert result.model.surprise_weight == 1.0
     assert "average_precision" not in result.metrics
@@ -153,7 +158,7 @@ def test_without_labels_large_amounts_rank_high() -> None:
 def test_the_weight_of_the_surprise_fades_as_known_frauds_become_many(past: History, frauds: int) -> None:
     labels, trainable = past.labels.copy(), int((past.labels == 1).sum())
     labels[np.flatnonzero(labels == 1)[: trainable - frauds]] = -1
-    result = train(past.events, labels, QUICK, silent)
+    result = train(LabelledHistory.matured(past.events, labels), QUICK, silent)
     begin = validation_begin(past.events.occurred_at, labels, QUICK.validation_share)
     taught = int(((labels == 1) & (past.events.occurred_at <= begin)).sum())
     assert result.model.surprise_weight == pytest.approx(1 - taught / LEAST_POSITIVES)
@@ -166,7 +171,7 @@ def test_a_supervised_head_that_nothing_taught_has_no_say(past: History) -> None
     labels[early & (labels == 0)] = -1
     # The share of the labelled events that keeps the later slice where it was.
     share = float((labels[~early] >= 0).sum() / (labels >= 0).sum())
-    result = train(past.events, labels, replace(QUICK, validation_share=share), silent)
+    result = train(LabelledHistory.matured(past.events, labels), replace(QUICK, validation_share=share), silent)
     assert (labels[early] == 1).sum() > 50
     assert result.model.surprise_weight == 1.0
 
@@ -178,22 +183,22 @@ def test_figures_can_be_stored_as_json_whatever_the_history(past: History) -> No
     )
     for labels in (unlabelled(past.events), early_only.astype(np.int8), frauds_late.astype(np.int8)):
         for config in (QUICK, replace(QUICK, alerts_per_day=0.0), replace(QUICK, time_budget_seconds=0.0)):
-            json.dumps(train(past.events, labels, config, silent).metrics, allow_nan=False)
+            json.dumps(train(LabelledHistory.matured(past.events, labels), config, silent).metrics, allow_nan=False)
 
 
 # Same input, same result; no more time than allowed.
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(past: History) -> None:
-    first = train(past.events, past.labels, QUICK, silent).model.to_bytes()
+    first = train(past.labelled, QUICK, silent).model.to_bytes()
     torch.randn(7)  # whatever was drawn in between
-    assert train(past.events, past.labels, QUICK, silent).model.to_bytes() == first
-    assert train(past.events, past.labels, replace(QUICK, seed=1), silent).model.to_bytes() != first
+    assert train(past.labelled, QUICK, silent).model.to_bytes() == first
+    assert train(past.labelled, replace(QUICK, seed=1), silent).model.to_bytes() != first
 
 
 def test_repeated_events_are_left_out(past: History) -> None:
     order = np.repeat(np.arange(len(past.events)), 2)
-    twice = train(past.events.take(order), past.labels[order], QUICK, silent)
+    twice = train(LabelledHistory.matured(past.events.take(order), past.labels[order]), QUICK, silent)
     assert twice.metrics["events"] == len(past.events)
 
 
@@ -205,14 +210,14 @@ def clock_of(step: float) -> Callable[[], float]:
 
 def test_training_stops_when_its_time_is_up(past: History) -> None:
     budget = replace(QUICK, epochs=50, patience=50, time_budget_seconds=10.0)
-    result = train(past.events, past.labels, budget, silent, clock=clock_of(1.0))
+    result = train(past.labelled, budget, silent, clock=clock_of(1.0))
     assert result.metrics["epochs"] <= 10
     assert result.metrics["seconds"] >= 10
     assert TrainedDetector.from_bytes(result.model.to_bytes())
 
 
 def test_training_without_a_budget_never_looks_at_the_clock_to_stop(past: History) -> None:
-    result = train(past.events, past.labels, replace(QUICK, patience=9), silent, clock=clock_of(1e9))
+    result = train(past.labelled, replace(QUICK, patience=9), silent, clock=clock_of(1e9))
     assert result.metrics["epochs"] == QUICK.epochs
 
 
@@ -223,15 +228,19 @@ def test_the_speed_counts_the_events_and_seconds_of_the_epochs_alone(past: Histo
         now[0] += 1_000.0 if stage == "features" else 5.0 if share == 1.0 else 0.0
 
     config = replace(QUICK, patience=9)
-    metrics = train(past.events, past.labels, config, progress, clock=lambda: now[0]).metrics
-    trained = (~prepare(past.events, past.labels, config, silent).validation).sum()
+    metrics = train(past.labelled, config, progress, clock=lambda: now[0]).metrics
+    trained = (~prepare(past.labelled, config, silent).validation).sum()
     assert metrics["training_events_per_second"] == pytest.approx(trained / 5.0)
     assert metrics["seconds"] >= 1_010.0
 
 
 def test_progress_reaches_the_end_of_each_stage(past: History) -> None:
     told = list[tuple[str, float]]()
-    train(past.events, past.labels, replace(QUICK, patience=9), lambda stage, share: told.append((stage, share)))
+    train(
+        past.labelled,
+        replace(QUICK, patience=9),
+        lambda stage, share: told.append((stage, share)),
+    )
     last = dict(told)
     assert list(last) == ["features", "epoch 1", "epoch 2"]
     assert set(last.values()) == {1.0}
@@ -243,7 +252,7 @@ def test_progress_reaches_the_end_of_each_stage(past: History) -> None:
 
 def test_windows_hold_every_event_before_the_later_slice_once_and_never_two_accounts(past: History) -> None:
     config = replace(QUICK, window=7, events_per_batch=256)
-    sequences = prepare(past.events, past.labels, config, silent)
+    sequences = prepare(past.labelled, config, silent)
     batches = training_batches(sequences, config, np.random.default_rng(0))
     taken = torch.cat([rows[rows >= 0] for rows in batches]).numpy()
     assert sorted(taken.tolist()) == np.flatnonzero(~sequences.validation).tolist()
@@ -260,7 +269,7 @@ def test_windows_hold_every_event_before_the_later_slice_once_and_never_two_acco
 
 def test_windows_are_cut_elsewhere_in_the_next_epoch(past: History) -> None:
     config, generator = replace(QUICK, window=7), np.random.default_rng(0)
-    sequences = prepare(past.events, past.labels, config, silent)
+    sequences = prepare(past.labelled, config, silent)
 
     def firsts() -> set[int]:
         return {int(row) for rows in training_batches(sequences, config, generator) for row in rows[:, 0]}
@@ -269,7 +278,7 @@ def test_windows_are_cut_elsewhere_in_the_next_epoch(past: History) -> None:
 
 
 def test_the_later_slice_is_later_for_every_account(past: History) -> None:
-    sequences = prepare(past.events, past.labels, QUICK, silent)
+    sequences = prepare(past.labelled, QUICK, silent)
     for start, held_out, stop in zip(sequences.start, sequences.held_out, sequences.stop, strict=True):
         assert not sequences.validation[start:held_out].any()
         assert sequences.validation[held_out:stop].all()
@@ -282,7 +291,7 @@ def test_a_sequence_longer_than_a_batch_is_a_batch_of_its_own() -> None:
 
 
 def test_batches_suit_the_length_of_the_history_unless_told_otherwise(past: History) -> None:
-    sequences = prepare(past.events, past.labels, QUICK, silent)
+    sequences = prepare(past.labelled, QUICK, silent)
     lengths = {trained: replace(sequences, validation=np.zeros(trained, bool)) for trained in (2_000, 400_000, 10**7)}
     assert [batch_events(longer, QUICK) for longer in lengths.values()] == [1_024, 4_000, 8_192]
     assert batch_events(lengths[400_000], replace(QUICK, events_per_batch=256)) == 256
@@ -290,7 +299,7 @@ def test_batches_suit_the_length_of_the_history_unless_told_otherwise(past: Hist
 
 def test_the_look_between_two_epochs_sees_what_the_whole_history_shows(trained: TrainingResult) -> None:
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
-    sequences, network = prepare(past.events, past.labels, QUICK, silent), trained.model.network
+    sequences, network = prepare(past.labelled, QUICK, silent), trained.model.network
     whole = outputs(network, sequences, sequences.start).logits[sequences.validation]
     exact = average_precision(whole, sequences.labels[sequences.validation] == 1)
-    assert validation_quality(network, sequences) == pytest.approx(exact, abs=1e-4)  # without warming: 3e-4
+    assert validation_quality(network, sequences) == pytest.approx(exact, abs=2e-4)

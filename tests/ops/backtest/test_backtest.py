@@ -1,6 +1,6 @@
 """A history replayed in event time: the scores are those of a worker, and nothing is known before its time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import models.labels
 from models.artifact import TrainedDetector
 from models.calibration import Calibration
 from models.events import Events
+from models.features import FeatureBuilder
 from models.gate import GateRules
+from models.labels import LabelledHistory
+from models.merchant_labels import LabelRecords, MerchantKnowledge, MerchantLabels
 from models.scoring import Scorer
 from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult
 from ops.jobs import backtest as module
@@ -30,7 +34,7 @@ from ops.jobs.backtest import (
 from ops.jobs.challenge import RetrainingRules
 from streams.alerts import MAX_EVENTS
 from tests.models.logs import untrained
-from tests.models.synthetic import DAY, history
+from tests.models.synthetic import DAY, REPORTING_LIMIT, history
 
 PAST = history(1_500, accounts=80, days=40, seed=2, frauds=0.05)
 FRAUD = PAST.labels == 1
@@ -42,19 +46,28 @@ OPTIONS = BacktestOptions(retrain_every=timedelta(days=5), retrain_from=timedelt
 SELDOM = replace(OPTIONS, retrain_every=timedelta(days=9))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def labels_once_a_day() -> Iterator[None]:
+    """Instead of every hour, which makes a batch of every event of so small a history; the threshold likewise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "THRESHOLD_INTERVAL", DAY // 2)
+        for place in (models.labels, module):
+            patch.setattr(place, "VERSION_INTERVAL", DAY)
+        yield
+
+
 @dataclass
 class LabelReader:
     """A trainer in no time, whose models differ with every label that they were shown."""
 
-    seen: list[tuple[Events, npt.NDArray[np.int8]]] = field(default_factory=list)
+    seen: list[LabelledHistory] = field(default_factory=list)
     models: list[TrainedDetector] = field(default_factory=list)
     made: Callable[[int], TrainedDetector] | None = None
     events_per_day: float = 20.0
 
-    def __call__(
-        self, events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig, progress: Any
-    ) -> TrainingResult:
-        self.seen.append((events, labels))
+    def __call__(self, history: LabelledHistory, config: TrainingConfig, progress: Any) -> TrainingResult:
+        labels = history.labels
+        self.seen.append(history)
         if self.made is not None:
             model = self.made(len(self.models))
         else:
@@ -75,6 +88,24 @@ def replayed(
     return backtest(events, fraud, options, lambda stage, done: None, trainer or LabelReader())
 
 
+def knowledge_by_hand() -> Callable[[int], MerchantKnowledge]:
+    """moment -> what labels said: the version of its day, in one portion, from the whole history's truth."""
+    built = FeatureBuilder(REPORTING_LIMIT).build(PAST.events)
+    unexplained = np.zeros(len(TIMES))
+    unexplained[built.rows] = built.unexplained
+
+    @cache
+    def version(moment: int) -> MerchantKnowledge:
+        known = np.flatnonzero(moment - 3 * DAY >= TIMES)
+        labels = MerchantLabels()
+        names = [PAST.events.merchant_id[row] for row in known]
+        counted = np.zeros(len(known), np.bool_)
+        labels.fold(LabelRecords(names, TIMES[known], FRAUD[known], unexplained[known], counted), moment)
+        return labels.knowledge(moment)
+
+    return lambda moment: version(moment // DAY * DAY)
+
+
 def test_scores_are_those_of_a_worker_that_takes_each_model_over_at_its_time() -> None:
     trainer = LabelReader(made=lambda number: untrained(seed=number))
     result = replayed(trainer=trainer)
@@ -84,14 +115,15 @@ def test_scores_are_those_of_a_worker_that_takes_each_model_over_at_its_time() -
     begin = int(np.searchsorted(TIMES, moments[0]))
     worker = Scorer(trainer.models[0])
     worker.remember(PAST.events.take(np.arange(begin)))
+    released = knowledge_by_hand()
     expected = np.full(len(TIMES), np.nan)
     ends = [*np.searchsorted(TIMES, moments[1:]).tolist(), len(TIMES)]
     for model, end in zip(trainer.models, ends, strict=True):
         if begin != int(np.searchsorted(TIMES, moments[0])):
             worker.replace_model(model)
-        for first in range(begin, end, 37):
-            rows = np.arange(first, min(first + 37, end))
-            expected[rows] = worker.score(PAST.events.take(rows)).score
+        for row in range(begin, end):
+            worker.use_labels(released(int(TIMES[row])))
+            expected[row] = worker.score(PAST.events.take(np.array([row]))).score[0]
         begin = end
     np.testing.assert_allclose(result.score, expected, atol=1e-5)
     assert np.nanstd(result.score) > 0.01
@@ -100,13 +132,15 @@ def test_scores_are_those_of_a_worker_that_takes_each_model_over_at_its_time() -
 def test_a_model_is_trained_on_what_had_happened_and_matured_by_then() -> None:
     trainer = LabelReader()
     replayed(trainer=trainer)
-    for place, (moment, (events, labels)) in enumerate(zip(training_times(TIMES, OPTIONS), trainer.seen, strict=True)):
-        matured = events.occurred_at <= moment - 3 * DAY
-        assert events.occurred_at[-1] < moment
-        assert (labels[~matured] == -1).all()
-        np.testing.assert_array_equal(labels[matured], FRAUD[: len(events)][matured])
+    for place, (moment, taught) in enumerate(zip(training_times(TIMES, OPTIONS), trainer.seen, strict=True)):
+        times = taught.events.occurred_at
+        matured = times <= moment - 3 * DAY
+        assert times[-1] < moment
+        assert (taught.labels[~matured] == -1).all()
+        np.testing.assert_array_equal(taught.labels[matured], FRAUD[: len(taught)][matured])
+        np.testing.assert_array_equal(taught.known_at, times + 3 * DAY)
         if place == 0:  # a first model is not judged, so nothing is kept for that
-            assert len(events) == (moment > TIMES).sum()
+            assert len(taught) == (moment > TIMES).sum()
 
 
 @cache
@@ -115,7 +149,7 @@ def unchanged() -> BacktestResult:
 
 
 @given(day=st.integers(9, 39), seed=st.integers(0, 3))
-@settings(max_examples=10)
+@settings(max_examples=7)
 def test_a_label_changes_no_score_threshold_or_alert_before_it_is_known(day: int, seed: int) -> None:
     moment = int(TIMES[0]) // DAY * DAY + day * DAY
     unknown = moment - 3 * DAY < TIMES
@@ -182,19 +216,19 @@ def test_a_challenger_that_a_worker_would_not_take_over_never_scores() -> None:
 def test_without_labels_the_first_model_stays_and_says_so() -> None:
     trainer = LabelReader()
     result = replayed(None, trainer=trainer)
-    ((_, labels),) = trainer.seen
-    assert set(labels.tolist()) == {-1}
+    (taught,) = trainer.seen
+    assert not (taught.labels == 1).any()
     assert [one.decision for one in result.passes] == ["first model"] + 6 * ["refused"]
-    assert result.passes[1].reason.startswith("no fraud is known among 0 matured events")
+    assert result.passes[1].reason.startswith("no fraud is known among ")
     assert np.isfinite(result.score[result.passes[0].at <= TIMES]).all()
 
 
 def test_a_training_that_is_refused_is_tried_again_at_the_next_turn() -> None:
     class Late(LabelReader):
-        def __call__(self, events: Events, *others: Any) -> TrainingResult:
-            if events.occurred_at[-1] < training_times(TIMES, OPTIONS)[0]:
-                raise TrainingRefused(f"{len(events)} events are too few")
-            return super().__call__(events, *others)
+        def __call__(self, history: LabelledHistory, *others: Any) -> TrainingResult:
+            if history.events.occurred_at[-1] < training_times(TIMES, OPTIONS)[0]:
+                raise TrainingRefused(f"{len(history)} events are too few")
+            return super().__call__(history, *others)
 
     result = replayed(trainer=Late())
     assert [one.decision for one in result.passes[:2]] == ["refused", "first model"]
@@ -206,7 +240,7 @@ def test_labels_judge_a_first_model_that_was_shown_none_as_soon_as_they_come() -
     early = replace(OPTIONS, retrain_from=timedelta(days=3))
     trainer = LabelReader()
     result = replayed(options=early, trainer=trainer)
-    assert not (trainer.seen[0][1] == 1).any()
+    assert not (trainer.seen[0].labels == 1).any()
     assert [one.decision for one in result.passes[:3]] == ["first model", "promote", "promote"]
 
 

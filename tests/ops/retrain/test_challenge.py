@@ -1,10 +1,13 @@
 """How a history is split, what a challenger is trained with, and the scores that judge it."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
 from models.detector import Detector, DetectorConfig
 from models.events import Events
+from models.labels import LabelledHistory, LabelRelease
 from models.scoring import Scorer
 from models.train_detector import TrainingConfig, validation_begin
 from ops.jobs import challenge
@@ -12,12 +15,11 @@ from ops.jobs.challenge import (
     Incumbent,
     RetrainingRules,
     later_slice_begin,
-    scores_from,
+    scores_of,
     split,
     training_config,
     with_validation,
 )
-from ops.jobs.history import LabelledHistory
 from tests.models.logs import untrained
 from tests.models.synthetic import DAY, history
 
@@ -48,20 +50,29 @@ def test_what_judges_is_matured_and_later_than_what_either_model_knew(
         }
     )
     labels = np.array([0, 1, 0, 0, 0, 0, 0, 0, 1, 0, -1, -1], np.int8)
-    taught, rows = split(LabelledHistory(events, labels), champion_until, RetrainingRules(judged_share=0.2))
+    taught, rows = split(LabelledHistory.matured(events, labels), champion_until, RetrainingRules(judged_share=0.2))
     assert (len(taught.events), rows.tolist()) == (count, judging)
 
 
-def test_scores_are_those_of_a_scorer_that_saw_the_whole_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(challenge, "SCORED_AT_ONCE", 300)
-    past = history(3_000, accounts=250, days=40, seed=4).events
-    some = past.take(np.append(np.arange(3_000), [2_999]))  # the last event comes twice
-    one = untrained(hidden=16)
-    (found, other) = scores_from((one, untrained(hidden=16, seed=4)), some, 1_000, lambda stage, done: None)
-    expected = Scorer(one).score(some).score
-    np.testing.assert_allclose(found[1_000:3_000], expected[1_000:3_000], atol=1e-5)
-    assert np.isnan(found[3_000])
-    assert np.abs(other[1_000:3_000] - found[1_000:3_000]).max() > 0.01
+def test_scores_are_those_of_scorers_that_saw_the_whole_history_with_the_labels_of_their_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(challenge, "SCORED_AT_ONCE", 30)
+    past = history(1_000, accounts=80, days=30, seed=4, frauds=0.1)
+    rows = np.append(np.arange(1_000), [999])  # the last event comes twice
+    labelled = LabelledHistory.matured(past.events.take(rows), past.labels[rows], timedelta(days=3))
+    models = untrained(hidden=16), untrained(hidden=12, seed=4)
+    found = scores_of(*models, labelled, lambda stage, done: None)
+    times = labelled.events.occurred_at
+    for model, scores in zip(models, found, strict=True):
+        scorer, release = Scorer(model), LabelRelease(labelled)
+        for row in range(1_000):
+            scorer.use_labels(release.knowledge(int(times[row])))
+            scored = scorer.score(labelled.events.take(np.array([row])))
+            release.note(np.array([row]), scored.unexplained)
+            assert scores[row] == pytest.approx(scored.score[0], abs=1e-5)
+        assert np.isnan(scores[1_000])
+    assert np.nanmax(np.abs(found[0] - found[1])) > 0.01
 
 
 @pytest.mark.parametrize(
@@ -83,7 +94,7 @@ def test_what_judges_holds_no_more_frauds_than_are_enough(share: float, enough: 
 
 def test_validation_takes_the_share_that_holds_enough_frauds() -> None:
     past = history(3_000, accounts=250, days=40, seed=4, frauds=0.1)
-    labelled = LabelledHistory(past.events, past.labels)
+    labelled = past.labelled
     config = with_validation(TrainingConfig(), labelled, RetrainingRules(validation_share=0.25, enough_frauds=30))
     begin = validation_begin(past.events.occurred_at, past.labels, config.validation_share)
     latest, days = past.labels[past.events.occurred_at > begin], (past.events.occurred_at[-1] - begin) / DAY

@@ -13,12 +13,11 @@ from sqlalchemy import select
 
 from models.artifact import TrainedDetector
 from models.detector import Detector, DetectorConfig
-from models.events import Events
 from models.feature_schema import FEATURE_SCHEMA
 from models.gate import GateRules
+from models.labels import LabelledHistory
 from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
 from ops.jobs.challenge import RetrainingRules
-from ops.jobs.history import LabelledHistory
 from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.train import trained_until
 from storage import tables
@@ -44,7 +43,7 @@ class Loop:
 
     database: Database
     registry: ModelRegistry
-    trained: list[tuple[Events, Any]] = field(default_factory=list)
+    trained: list[LabelledHistory] = field(default_factory=list)
 
     def once(
         self,
@@ -57,10 +56,10 @@ class Loop:
         """labels: what training is given in place of the truth; during: what else happens while it trains;
         model: what comes of it instead."""
 
-        def trainer(events: Events, known: Any, config: TrainingConfig, progress: Any) -> TrainingResult:
-            self.trained.append((events, known))
+        def trainer(history: LabelledHistory, config: TrainingConfig, progress: Any) -> TrainingResult:
+            self.trained.append(history)
             during()
-            result = train(events, labels(known), config, progress)
+            result = train(replace(history, labels=labels(history.labels)), config, progress)
             return replace(result, model=model(result.model))
 
         work = Workplace(self.database, self.registry, {}, lambda: NOW, lambda stage, done: None, trainer)
@@ -99,7 +98,7 @@ def good() -> TrainedDetector:
     """Trained on the first half of the history, with more epochs than the passes here have."""
     half = np.arange(len(PAST.events) // 2)
     config = TrainingConfig(hidden=HIDDEN, epochs=6, alerts_per_day=10)
-    return train(PAST.events.take(half), PAST.labels[half], config, lambda stage, done: None).model
+    return train(PAST.labelled.take(half), config, lambda stage, done: None).model
 
 
 HALF_TIME = datetime.fromtimestamp(int(PAST.events.occurred_at[len(PAST.events) // 2 - 1]) / 1000, UTC)
@@ -155,16 +154,16 @@ def test_neither_model_was_trained_on_what_judges_them(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=HALF_TIME)
     outcome = loop.once()
-    ((events, labels),) = loop.trained
+    (taught,) = loop.trained
     matured = PAST.events.occurred_at[PAST.labels >= 0]
     cut = np.quantile(matured, 0.8)
-    assert events.occurred_at[-1] <= cut
-    assert len(events) == len(labels)
+    assert taught.events.occurred_at[-1] <= cut
+    assert len(taught.events) == len(taught.labels)
     assert outcome.verdict is not None
     assert outcome.verdict.events == (matured > cut).sum()
     record = loop.registry.champion(MODEL_NAME)
     assert record is not None
-    assert record.metrics["trained_until"] == trained_until(LabelledHistory(events, labels)).isoformat()
+    assert record.metrics["trained_until"] == trained_until(taught).isoformat()
 
 
 def test_a_good_champion_is_not_replaced_by_a_challenger_of_shuffled_labels(loop: Loop, good: TrainedDetector) -> None:
@@ -306,4 +305,4 @@ def test_a_model_knew_its_latest_labelled_event_or_without_labels_its_latest_eve
     labels = np.array([0, 1, 0, -1, 0, -1, -1, -1, -1, -1], np.int8)
     for known, latest in ((labels, 4), (np.full(10, -1, np.int8), 9)):
         expected = datetime.fromtimestamp(int(some.occurred_at[latest]) / 1000, UTC)
-        assert trained_until(LabelledHistory(some, known)) == expected
+        assert trained_until(LabelledHistory.matured(some, known)) == expected
