@@ -52,6 +52,8 @@ def test_a_champion_that_is_withdrawn_makes_room_for_the_one_before_it_and_says_
     )
     assert gone.withdrawn
     assert not back.withdrawn
+    assert registry.withdraw(bad, "seen by a slower worker", at(6)) is None
+    assert registry.get("detector", 2) == gone
 
 
 def test_of_several_workers_that_withdraw_a_champion_one_does(registry: ModelRegistry) -> None:

@@ -186,6 +186,20 @@ def test_a_version_that_was_taken_back_is_used_again_once_someone_promotes_it_an
     assert worker.champion().version == 2
 
 
+def test_who_insists_on_a_withdrawn_version_has_it_in_workers_that_never_used_it_too(worker: Worker) -> None:
+    worker.promoted(quiet())
+    models, scorer = worker.watch(), Scorer(quiet())
+    scorer.score(busy_log(accounts=60))
+    shrill = worker.promoted(untrained(threshold=1e-9))
+    models.look()
+    assert models.take(scorer) is None
+    models.look()
+    worker.registry.promote("fraud", shrill.version, "I know better", worker.clock)
+    models.look()
+    assert models.take(scorer) == "fraud:2"
+    assert models.score(scorer, batches()[0])[1] is None
+
+
 def test_other_workers_follow_the_rollback_and_one_of_them_makes_it(worker: Worker) -> None:
     worker.promoted(quiet())
     sees_it, follows = worker.watch(), worker.watch()

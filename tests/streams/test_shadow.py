@@ -98,6 +98,7 @@ def test_a_shadow_whose_scores_are_no_numbers_is_dropped_and_the_champion_goes_o
     stored = bench.sql("SELECT count(*) FROM shadow_predictions")
     assert stored != [(0,)]
     bench.run({0: [payment(60, amount=400_000.0, seconds=1_000.0), payment(62, seconds=1_000.0)]}, LATER)
+    bench.run({0: [payment(63, seconds=1_000.0)]}, LATER)  # before the registry hears of it
     models.look()
     models.look()
     bench.run({0: log(32, 40)}, LATER)
