@@ -119,14 +119,13 @@ class DriftWatch:
                 self._inputs.add(hour, sample.features[own], sample.scores[own])
 
     def _counted(self, model: str) -> dict[int, HourCounts]:
-        """The model's whole hours, over all partitions."""
+        """The model's hours, over all partitions."""
         merged: dict[int, HourCounts] = {}
         with self._database.reading() as connection:
             for sketch in sketches_from(connection, None):
                 if sketch.model == model:
                     hour, counts = hour_counts(sketch)
                     add_counts(merged, {hour: counts})
-        merged.pop(max(merged, default=0), None)
         return merged
 
     def _report(self, model: str, found: list[Found]) -> None:

@@ -17,11 +17,12 @@ FOLD_WITHIN = 30 * 60_000
 
 @dataclass(frozen=True)
 class Traffic:
-    """shifts: from a day on (fractions are times of day) the log-odds lie so much higher than at first. starts: the
-    time of the first day at which the stream begins."""
+    """swing: by how much log-odds rise and fall over a day. shifts: from a day on (fractions are times of day) the
+    log-odds lie so much higher than at first. starts: the time of the first day at which the stream begins."""
 
     days: int = 28
     events_per_day: int = 8_000
+    swing: float = 0.0
     shifts: tuple[tuple[float, float], ...] = ()
     starts: float = 0.6
     seed: int = 0
@@ -38,6 +39,7 @@ class Traffic:
         occurred_at = np.sort(np.concatenate(times))
         occurred_at = occurred_at[occurred_at >= (FIRST_DAY + self.starts) * DAY]
         odds = random.exponential(1.0, len(occurred_at)) + random.normal(-6, 0.3, len(occurred_at))
+        odds += self.swing * np.sin(occurred_at / DAY * 2 * np.pi)
         for day, higher in self.shifts:
             odds[occurred_at >= (FIRST_DAY + day) * DAY] += higher
         return occurred_at, 1 / (1 + np.exp(-odds)), random.integers(0, self.events_per_day // 4, len(occurred_at))

@@ -45,6 +45,12 @@ def test_scores_that_fall_below_all_that_was_seen_cost_no_day_its_alerts() -> No
     assert worst_week(by_day, BUDGET) <= 0.05
 
 
+def test_a_daily_rhythm_of_the_scores_is_left_to_them() -> None:
+    by_day = alerts_by_day(Traffic(days=21, swing=1.0), AlertBudget(BUDGET), models=MODELS[:1])
+    assert worst_day(by_day, BUDGET) <= 3
+    assert worst_week(by_day, BUDGET) <= 0.05
+
+
 def test_the_same_traffic_breaks_both_bounds_where_thresholds_stay() -> None:
     by_day = alerts_by_day(Traffic(shifts=SHIFTS), AlertBudget(BUDGET), adaptive=False, models=MODELS)
     assert worst_day(by_day, BUDGET) > 3
@@ -58,20 +64,25 @@ def test_a_model_that_was_registered_for_another_budget_meets_this_one(budget: i
     assert worst_week(by_day, budget) <= 0.05
 
 
-def test_what_a_day_had_too_many_is_made_good_over_the_next_ones_at_a_bounded_rate() -> None:
+def threshold_after_a_day_with(opened: int, flagged: int) -> float:
+    """For a budget of 20: the second day is over, and 1,000 ordinary events came on it and on the one before."""
     history = ScoreHistory()
-    wave = np.full(60, FIRST_DAY * DAY + DAY + 1)
-    yes = np.ones(60, np.bool_)
-    for day in range(2):
-        spread = np.linspace(FIRST_DAY * DAY + day * DAY, FIRST_DAY * DAY + (day + 1) * DAY - 1, 1000).astype(np.int64)
-        no = np.zeros(1000, np.bool_)
-        history.add("fraud:1", count_scores(spread, np.linspace(1e-5, 0.5, 1000), no, no))
-    history.add("fraud:1", count_scores(wave, np.full(60, 0.9), yes, yes))
-    today = (FIRST_DAY + 2) * DAY
-    strict = budget_threshold(history, "fraud:1", 0.5, 20, today)
-    history.models["fraud:1"][wave[0] // 3_600_000].opened = 20
-    usual = budget_threshold(history, "fraud:1", 0.5, 20, today)
-    assert usual < strict < 0.9
+    begin, no = FIRST_DAY * DAY, np.zeros(2_000, np.bool_)
+    times = np.linspace(begin, begin + 2 * DAY - 1, 2_000).astype(np.int64)
+    scores = 1 / (1 + np.exp(6 - np.random.default_rng(0).exponential(1.0, 2_000)))
+    history.add("fraud:1", count_scores(times, scores, no, no))
+    day = history.models["fraud:1"][(begin + DAY + DAY // 2) // 3_600_000]
+    day.opened, day.flagged = opened, flagged
+    return budget_threshold(history, "fraud:1", 0.5, 20, begin + 2 * DAY)
+
+
+def test_what_a_day_had_too_many_or_too_few_is_made_good_at_a_bounded_rate() -> None:
+    few, fitting, more, many, most = (threshold_after_a_day_with(count, count) for count in (16, 20, 24, 32, 900))
+    assert few < fitting < more < many == most < 1
+
+
+def test_where_events_fold_more_of_them_are_flagged() -> None:
+    assert threshold_after_a_day_with(opened=20, flagged=100) < threshold_after_a_day_with(opened=20, flagged=20)
 
 
 def test_a_new_model_alerts_by_its_own_threshold_until_its_scores_are_known() -> None:

@@ -92,8 +92,9 @@ def test_the_index_is_0_for_the_same_shares_and_never_below(reference: Any, live
 
 
 def hours_of(days: int, shift: float = 0.0, at: float = 0.0, seed: int = 0) -> dict[int, HourCounts]:
+    """Of scores that rise and fall every day by several deviations of an hour."""
     shifts = ((at, shift),) if shift else ()
-    occurred_at, scores, _ = Traffic(days=days, shifts=shifts, starts=0.0, seed=seed).events()
+    occurred_at, scores, _ = Traffic(days=days, swing=0.5, shifts=shifts, starts=0.0, seed=seed).events()
     no = np.zeros(len(scores), bool)
     return count_scores(occurred_at, scores, no, no)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from models.artifact import TrainedDetector
 from models.drift import REFERENCE_NOTE, reference_bins
@@ -14,6 +15,7 @@ from models.score_counts import ScoreHistory, count_scores
 from models.scoring import Scorer
 from storage.database import Database
 from storage.score_sketches import add_to_sketches
+from storage.tables import Drift
 from streams.drift_watch import SAMPLE_EVERY, DriftWatch
 from streams.health import FlowMetrics
 from streams.score_counting import sketch_hours
@@ -45,11 +47,10 @@ class Watched:
             scored = self.scorer.score(events.take(np.arange(first, min(first + BATCH, len(events)))))
             self.watch.sample(model, self.scorer, scored)
 
-    def recorded(self) -> list[tuple[str, str]]:
+    def recorded(self, model: str = "fraud:1") -> list[tuple[str, str]]:
         with self.database.reading() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT detector, subject FROM drifts WHERE model = 'fraud:1' ORDER BY 1, 2"
-            )
+            chosen = select(Drift.detector, Drift.subject).where(Drift.model == model)
+            rows = connection.execute(chosen.order_by(Drift.detector, Drift.subject))
             return [(row[0], row[1]) for row in rows]
 
     def metric(self, name: str, **labels: str) -> float | None:
@@ -100,16 +101,24 @@ def test_inputs_that_moved_are_recorded_once_a_day(database: Database, past: Eve
     assert len(watched.recorded()) == 2 * first
 
 
-def test_a_model_without_a_reference_and_samples_of_another_model_say_nothing(
-    database: Database, past: Events, taught: TrainedDetector
-) -> None:
+def test_a_model_without_a_reference_says_nothing_of_inputs(database: Database, past: Events) -> None:
     watched = Watched(database, untrained())
     watched.score(replace(past, amount=past.amount * 4))
     watched.watch.look()
-    watched.score(past.take(np.arange(len(past) - BATCH, len(past))), "fraud:2")
-    watched.watch.look()
     assert watched.recorded() == []
     assert watched.metric("headgate_drift", detector="psi", subject="amount") is None
+
+
+def test_what_waited_from_the_model_before_is_not_held_against_the_new_one(
+    database: Database, past: Events, taught: TrainedDetector
+) -> None:
+    watched = Watched(database, taught)
+    watched.score(replace(past, amount=past.amount * 4))
+    watched.scorer = Scorer(taught)
+    watched.score(past, "fraud:2")
+    watched.watch.look()
+    assert watched.metric("headgate_drift", detector="psi", subject="amount") is not None
+    assert watched.recorded("fraud:2") == []
 
 
 def test_every_so_many_accepted_events_one_is_sampled_whatever_the_batches(past: Events) -> None:

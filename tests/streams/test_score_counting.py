@@ -114,6 +114,12 @@ def test_counts_wait_a_few_seconds_and_a_quiet_partition_writes_its_own(
     assert sum(events for events, *_ in counted(database).values()) == 3
 
 
+def test_an_event_that_folds_into_an_open_alert_opens_none(database: Database, partitions: Partitions) -> None:
+    bench, _ = detection(database, partitions)
+    bench.run({0: [fraud(0), fraud(1), payment(2), fraud(3, "b")]}, NOW)
+    assert [(events, flagged, opened) for events, flagged, opened, _ in counted(database).values()] == [(4, 3, 2)]
+
+
 def test_what_is_too_old_to_alert_is_not_counted(database: Database, partitions: Partitions) -> None:
     bench, _ = detection(database, partitions, alert_max_age=60_000)
     bench.run({0: [fraud(0), fraud(1, "b", seconds=90)]}, NOW + 100)
