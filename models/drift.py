@@ -15,9 +15,11 @@ from models.score_counts import EDGES, WIDTH, Counts, Floats, HourCounts, log_od
 
 #: Under which name a model notes its reference.
 REFERENCE_NOTE = "drift_reference"
-#: Quantile bins of each subject. Time of day and week is left out: it always moves.
+#: Quantile bins of each subject. Time of day and week, and how many events an account has had, are left out: they
+#: always move.
 BIN_COUNT = 10
-SUBJECTS = (*(name for name in FEATURES if name not in CYCLIC), "score")
+ALWAYS_MOVING = (*CYCLIC, "history")
+SUBJECTS = (*(name for name in FEATURES if name not in ALWAYS_MOVING), "score")
 #: From which index on a distribution has moved a lot (the usual reading: below 0.1 little, from 0.25 on a lot).
 STABILITY_BOUND = 0.25
 #: Of so many sampled events at least, over so many different hours of a day.
