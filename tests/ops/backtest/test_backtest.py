@@ -1,6 +1,6 @@
 """A history replayed in event time: the scores are those of a worker, and nothing is known before its time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import models.labels
 from models.artifact import TrainedDetector
 from models.calibration import Calibration
 from models.events import Events
@@ -44,16 +43,6 @@ OPEN_GATE = GateRules(margin=1.0, resamples=20, least_frauds=1, least_accounts=1
 RULES = RetrainingRules(label_horizon=timedelta(days=3), alerts_per_day=10, gate=OPEN_GATE)
 OPTIONS = BacktestOptions(retrain_every=timedelta(days=5), retrain_from=timedelta(days=10), rules=RULES)
 SELDOM = replace(OPTIONS, retrain_every=timedelta(days=9))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def labels_once_a_day() -> Iterator[None]:
-    """Instead of every hour, which makes a batch of every event of so small a history; the threshold likewise."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "THRESHOLD_INTERVAL", DAY // 2)
-        for place in (models.labels, module):
-            patch.setattr(place, "VERSION_INTERVAL", DAY)
-        yield
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ops.jobs.backtest_command import in_words, options_of, prepare_folder
 from ops.jobs.retrain_command import BadSchedule
 from tests.models.synthetic import DAY, history
 
-PAST = history(2_500, accounts=120, days=35, seed=5, frauds=0.06)
+PAST = history(2_000, accounts=120, days=28, seed=5, frauds=0.06)
 FRAUD = PAST.labels == 1
 QUICK = ("--label-delay", "3d", "--retrain-every", "9d", "--retrain-from", "15d", "--hidden", "8", "--epochs", "1")
 
