@@ -408,6 +408,34 @@ def bench_drift(
         print(in_words(found))
 
 
+@bench.command("detection")
+def bench_detection(
+    seeds: Annotated[str, typer.Option(help="Of the data, with commas.")] = "0,1,2",
+    as_json: Json = False,
+) -> None:
+    """How well the service detects on the Handbook's protocol, beside boosted trees and streaming models."""
+    from ops.bench.detection import run_detection
+    from ops.bench.seeds import parse_seeds
+
+    result = run_detection(parse_seeds(seeds), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
+@bench.command("order")
+def bench_order(
+    seeds: Annotated[str, typer.Option(help="Of the simulation and of training, with commas.")] = "0,1,2",
+    as_json: Json = False,
+) -> None:
+    """What the detector's memory is worth where fraud lies in the order of payments, beside boosted trees."""
+    from ops.bench.order import run_order
+    from ops.bench.seeds import parse_seeds
+
+    result = run_order(parse_seeds(seeds), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("throughput")
 def bench_throughput(
     events: Annotated[int, typer.Option(help="Transactions in Kafka.")] = 600_000,
