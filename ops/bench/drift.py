@@ -30,16 +30,16 @@ Progress = Callable[[str, float], None]
 class DriftConfig:
     """Days of each kind of fraud; the first training is after first_training days."""
 
-    accounts: int = 1_000
-    merchants: int = 300
-    days_before: int = 63
-    days_after: int = 63
-    first_training: int = 35
+    accounts: int = 800
+    merchants: int = 200
+    days_before: int = 49
+    days_after: int = 56
+    first_training: int = 28
     before: tuple[str, ...] = ("large_amounts", "compromised_merchants")
     after: tuple[str, ...] = ("stolen_credentials", "structuring", "card_testing")
     fraud_share: float = 0.03
     hidden: int = 32
-    epochs: int = 5
+    epochs: int = 4
     alerts_per_day: float = 50.0
     seed: int = 0
 

@@ -42,7 +42,7 @@ class RetrainingRules:
     label_horizon: timedelta = timedelta(days=7)
     judged_share: float = 0.2
     validation_share: float = 0.25
-    enough_frauds: int | None = None
+    enough_frauds: int | None = 300
     hidden: int | None = None
     alerts_per_day: float | None = None
     epochs: int = 8
