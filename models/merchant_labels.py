@@ -159,7 +159,8 @@ class MerchantLabels:
 
     def restore(self, merchant_ids: Sequence[str], state: MerchantState) -> None:
         """Replaces what is known of these merchants by what another fold knew."""
-        self._state.put(self.rows_of(merchant_ids), state)
+        rows = self.rows_of(merchant_ids)  # may make room in another state
+        self._state.put(rows, state)
 
     def knowledge(self, version: int) -> MerchantKnowledge:
         """As of the version's moment (epoch milliseconds). Good until the fold goes on: it shares the state."""

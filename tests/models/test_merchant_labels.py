@@ -159,6 +159,14 @@ def test_a_restored_fold_goes_on_as_the_first_one() -> None:
     )
 
 
+def test_a_fold_takes_more_merchants_than_it_has_room_for() -> None:
+    names = [f"shop {number}" for number in range(3_000)]
+    first = folded(([Told(name, 1, True) for name in names], 8))
+    second = MerchantLabels()
+    second.restore(names, first.state_of(first.rows_of(names)))
+    np.testing.assert_array_equal(first.knowledge(8 * DAY).features(names), second.knowledge(8 * DAY).features(names))
+
+
 def test_amounts_are_explained_from_twice_to_four_times_the_usual() -> None:
     times = np.array([0.5, 1.0, 2.0, 2.83, 4.0, 9.0])
     shares = unexplained_share(np.log(times), np.ones(6, np.bool_))
