@@ -29,6 +29,7 @@ from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, producer
+from streams.labels import LOOK_SECONDS, LabelWatch
 from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
 from streams.periodic import Periodic
@@ -89,6 +90,8 @@ def build_flow(
         ChampionWatch(registry, champion, metrics, tell, clock=utc_now, changed=announce),
         ShadowWatch(registry, champion.name, metrics, tell, clock=utc_now),
     )
+    labels = LabelWatch(database, metrics, utc_now, horizon=settings.label_horizon)
+    labels.load()
     models.look()  # before the first batch: a shadow, and the way back from a model that fails at once
     flow: Flow
 
@@ -110,6 +113,7 @@ def build_flow(
         metrics,
         models=models,
         set_threshold=thresholds.apply,
+        take_labels=labels.take,
         sample=drift.sample,
     )
     learning = FeedbackProcessor(
@@ -134,7 +138,12 @@ def build_flow(
         )
 
     flow = Flow(
-        background=[Periodic("model-watch", ASK_SECONDS, models.look), thresholds, drift],
+        background=[
+            Periodic("model-watch", ASK_SECONDS, models.look),
+            Periodic("label-watch", LOOK_SECONDS, labels.look),
+            thresholds,
+            drift,
+        ],
         database=database,
         kafka=kafka,
         ownership=ownership,

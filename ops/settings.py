@@ -4,6 +4,7 @@ Only ops reads settings; the layers below get plain values. Addresses that may h
 that they never show in a log or a traceback. The descriptions here are the documentation (`settings_table`).
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,6 +114,12 @@ class Settings(BaseSettings):
     feedback_expiry_days: float = Field(
         90, gt=0, description="Feedback about something unknown is given up after this time."
     )
+    label_horizon_days: float = Field(
+        7,
+        gt=0,
+        le=3650,
+        description="Age from which an event counts as legitimate unless it has a label; from then on labels teach.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -131,6 +138,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65_535, description="Port for metrics and health; 0 takes a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
+
+    @property
+    def label_horizon(self) -> timedelta:
+        return timedelta(days=self.label_horizon_days)
 
     def environment(self) -> dict[str, str]:
         """The variables that make another process read these settings, secrets in clear."""

@@ -188,8 +188,13 @@ class Alert(Base):
     timeline: Mapped[list[Any]]
 
 
+#: Labels that no version of what labels say of merchants knows yet.
+UNREAD_LABELS = "kind = 'label' AND status = 'joined' AND label_version IS NULL"
+
+
 class Feedback(Base):
-    """A label or a reward, pending until what it is about is stored."""
+    """A label or a reward, pending until what it is about is stored. label_version: the first version of what labels
+    say of merchants that knew it."""
 
     __tablename__ = "feedback"
     __table_args__ = (
@@ -203,6 +208,12 @@ class Feedback(Base):
             "source_partition",
             postgresql_where=text("status = 'pending'"),
             sqlite_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_feedback_unread",
+            "given_at",
+            postgresql_where=text(UNREAD_LABELS),
+            sqlite_where=text(UNREAD_LABELS),
         ),
     )
 
@@ -224,6 +235,7 @@ class Feedback(Base):
     entity_id: Mapped[str]
     status: Mapped[str]
     joined_at: Mapped[datetime | None]
+    label_version: Mapped[int | None]
     extra: Mapped[dict[str, Any] | None]
 
 
@@ -301,15 +313,17 @@ class TrainingRun(Base):
 
 
 class LabelVersion(Base):
-    """One version of what labels say of merchants: all that was known at `known_at`. matured_until: events up to then
-    have matured; joined_until: labels joined up to then were read. corrections: labels that came after maturity."""
+    """One version of what labels say of merchants: all that was known at `known_at`. It counts the events until
+    matured_until that lie before `positions` ("generation:partition" -> offset) in the log, with the labels whose
+    feedback.label_version is this version or an earlier one. events, frauds: newly counted; corrections: labels that
+    came after an event's maturity and contradict what it counts as."""
 
     __tablename__ = "label_versions"
 
     version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     known_at: Mapped[datetime]
     matured_until: Mapped[datetime]
-    joined_until: Mapped[datetime]
+    positions: Mapped[dict[str, Any]]
     made_at: Mapped[datetime]
     events: Mapped[int]
     frauds: Mapped[int]

@@ -1,4 +1,5 @@
-"""From which offset on a partition's records are scored by which model, as `stream_controls` keeps it."""
+"""From which offset on a partition's records are scored by which model and with which version of what labels say, as
+`stream_controls` keeps it."""
 
 from dataclasses import dataclass
 
@@ -6,18 +7,20 @@ from sqlalchemy import Connection
 
 from storage.progress import record_control
 
-#: The name in stream_controls under which a partition's model is recorded.
-MODEL_CONTROL = "detector"
+#: The names in stream_controls under which a partition's model and its label version are recorded.
+MODEL_CONTROL, LABELS_CONTROL = "detector", "labels"
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Written in the transaction of the first batch that the model scored there."""
+    """Written in the transaction of the first batch that was scored so. name: one of the above; value: the model as
+    name:version, or the number of the label version."""
 
     topic_generation: int
     partition: int
     from_offset: int
-    model: str
+    name: str
+    value: str
 
     def __call__(self, connection: Connection) -> None:
-        record_control(connection, self.topic_generation, self.partition, MODEL_CONTROL, self.from_offset, self.model)
+        record_control(connection, self.topic_generation, self.partition, self.name, self.from_offset, self.value)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
 from storage.progress import Advance
-from streams.activation import Activation
+from streams.activation import LABELS_CONTROL, MODEL_CONTROL, Activation
 from streams.alerts import AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
 from streams.decode import MILLISECONDS_A_DAY, DecodedTransactions, DecodeLimits, decode_transactions
@@ -73,6 +73,7 @@ class DetectionProcessor:
         metrics: FlowMetrics,
         models: Models,
         set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
+        take_labels: Callable[[Scorer], str | None] = lambda scorer: None,
         sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     ) -> None:
         self._scorer = scorer
@@ -84,6 +85,8 @@ class DetectionProcessor:
         self._metrics = metrics
         self._models = models
         self._set_threshold = set_threshold
+        self._take_labels = take_labels
+        self._labels: str | None = None
         self._sample = sample
         self._states = PartitionStates(
             scorer, source, metrics, fold_within=rules.fold_within, alert_max_age=rules.alert_max_age
@@ -94,6 +97,7 @@ class DetectionProcessor:
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
         self._activated(self._models.take(self._scorer))
         self._set_threshold(self._active.model, self._scorer)
+        self._labels = self._take_labels(self._scorer)
         parts = self._decode(chunks)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
@@ -196,6 +200,7 @@ class DetectionProcessor:
         duplicate = scored.duplicate[rows]
         predictions = ScoredRows(
             score=scored.score[rows],
+            unexplained=scored.unexplained[rows],
             flagged=scored.flagged[rows],
             threshold=scored.threshold,
             score_kind=scored.score_kind,
@@ -225,9 +230,7 @@ class DetectionProcessor:
         part.state.counts.count(self._active.model, said)
         if counted := part.state.counts.due(claim, part.following, now):
             finish.append(counted)
-        if part.state.activation != self._active.number:
-            part.state.activation = self._active.number
-            finish.append(Activation(claim.topic_generation, claim.partition, part.base, self._active.model))
+        finish += self._activations(part)
         return PartitionWork(
             owner,
             step,
@@ -235,6 +238,17 @@ class DetectionProcessor:
             finish,
             outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
         )
+
+    def _activations(self, part: Part) -> Iterator[Activation]:
+        """What scores this part and did not score the one before it."""
+        state, claim = part.state, part.state.owner.claim
+        place = (claim.topic_generation, claim.partition, part.base)
+        if state.activation != self._active.number:
+            state.activation = self._active.number
+            yield Activation(*place, MODEL_CONTROL, self._active.model)
+        if self._labels is not None and state.labels != self._labels:
+            state.labels = self._labels
+            yield Activation(*place, LABELS_CONTROL, self._labels)
 
     def _shadow_rows(self, scored: ScoredBatch, rows: slice) -> ShadowRows | None:
         shadow, model = scored.shadow, self._models.shadow

@@ -102,6 +102,14 @@ class FlowMetrics:
         self._drifts = Counter(
             "headgate_drifts_total", "Drifts that this worker was the first to record", ["detector"], registry=into
         )
+        self._labels = Gauge(
+            "headgate_labels_known_at_seconds",
+            "Moment (epoch seconds) of which the label version in use knows all matured labels",
+            registry=into,
+        )
+        self._labelled = Gauge(
+            "headgate_labelled_merchants", "Merchants of which the label version in use knows something", registry=into
+        )
         self._swap = Histogram(
             "headgate_model_swap_seconds",
             "Time that a new champion's trial and activation held up the stream",
@@ -182,6 +190,11 @@ class FlowMetrics:
 
     def drifted(self, detector: str) -> None:
         self._drifts.labels(detector).inc()
+
+    def labels_in_use(self, known_at: float, merchants: int) -> None:
+        """known_at: epoch seconds."""
+        self._labels.set(known_at)
+        self._labelled.set(merchants)
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)

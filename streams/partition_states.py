@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.scoring import Scorer
-from streams.activation import MODEL_CONTROL
+from streams.activation import LABELS_CONTROL, MODEL_CONTROL
 from streams.alerts import AlertBook
 from streams.batch import OwnedPartition
 from streams.health import FlowMetrics
@@ -36,6 +36,8 @@ class PartitionState:
     counts: PartitionCounts
     #: Under which activation of a model the last batch was prepared; None where that was another's, or none.
     activation: int | None
+    #: The label version that stream_controls names last for the partition; None for none.
+    labels: str | None
     #: False until the verdicts from before the restore were looked up.
     looked_back: bool = False
 
@@ -90,7 +92,16 @@ class PartitionStates:
         following, alerts = self._source.alerts(claim)
         book = AlertBook(fold_within=self._fold_within, next_sequence=following, open_alerts=alerts)
         counts = recounted(self._alert_max_age, self._source.uncounted(claim))
-        return PartitionState(owner, claim.next_offset, 0, book, counts, active.number if ours else None)
+        labels = self._source.control(claim, LABELS_CONTROL)
+        return PartitionState(
+            owner,
+            claim.next_offset,
+            0,
+            book,
+            counts,
+            activation=active.number if ours else None,
+            labels=None if labels is None else labels.value,
+        )
 
     def drop_all_but(self, partitions: set[int]) -> None:
         """The state of a partition that went to another worker is freed once the new assignment is known."""

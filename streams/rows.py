@@ -29,9 +29,11 @@ KEPT_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ScoredRows:
-    """What the detector said of n transactions. scored_at in epoch milliseconds."""
+    """What the detector said of n transactions. scored_at in epoch milliseconds; unexplained float64[n]: how little the
+    account alone explains the amount, 0 to 1."""
 
     score: npt.NDArray[np.float64]
+    unexplained: npt.NDArray[np.float64]
     flagged: npt.NDArray[np.bool_]
     threshold: float
     score_kind: str
@@ -120,7 +122,12 @@ class RowEncoder:
             "occurred_at": occurred_at,
             "scored_at": scored.scored_at,
         }
-        predictions = {**shared, **_said(scored, fresh), "alert_id": take(scored.alert_id)}
+        predictions = {
+            **shared,
+            **_said(scored, fresh),
+            "alert_id": take(scored.alert_id),
+            "unexplained": scored.unexplained[fresh],
+        }
         encoded = [
             encode_rows(self._dialect, tables.Transaction, transactions, count),
             encode_rows(self._dialect, tables.Prediction, predictions, count),

@@ -75,6 +75,7 @@ class ScoringSink:
             rows = slice(start, start + len(part))
             outcome = ScoredRows(
                 score=scored.score[rows],
+                unexplained=scored.unexplained[rows],
                 flagged=scored.flagged[rows],
                 threshold=scored.threshold,
                 score_kind=scored.score_kind,

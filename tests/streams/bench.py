@@ -166,6 +166,7 @@ def detection(
     wait: Wait = give_up,
     models: Models | None = None,
     sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
+    take_labels: Callable[[Scorer], str | None] = lambda scorer: None,
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
     """A detection processor without any state, and its scorer."""
@@ -180,6 +181,7 @@ def detection(
         metrics or FlowMetrics(),
         models or OneModel(),
         sample=sample,
+        take_labels=take_labels,
     )
     return Bench(database, partitions, processor), scorer
 

@@ -70,6 +70,7 @@ BARE = {"event_id": "e2", "occurred_at": 0, "account_id": "a1", "merchant_id": "
 def scored_rows(count: int, **changes: Any) -> ScoredRows:
     values = {
         "score": np.linspace(0.123456789012345, 1.0, count),
+        "unexplained": np.linspace(0.987654321098765, 0.0, count),
         "flagged": np.arange(count) % 2 == 1,
         "threshold": 0.5,
         "score_kind": "probability",
@@ -101,6 +102,7 @@ def test_transactions_and_predictions_read_back_as_they_were(database: Database)
 
     first, second = read(database, "predictions")
     assert [first["score"], second["score"]] == scored.score.tolist()
+    assert [first["unexplained"], second["unexplained"]] == scored.unexplained.tolist()
     assert (bool(first["flagged"]), bool(second["flagged"])) == (False, True)
     assert (first["alert_id"], second["alert_id"]) == (None, "alert-1")
     assert (first["model"], first["score_kind"], first["threshold"]) == ("fraud:7", "probability", 0.5)
@@ -115,7 +117,7 @@ def test_a_repeated_transaction_is_a_row_of_duplicates_and_of_nothing_else(datab
     record = json.dumps(FULL).encode()
     decoded = decode_transactions([KafkaRecord(record, offset) for offset in (7, 8, 9)], DecodeLimits())
     repeated = np.array([False, True, True])
-    scored = scored_rows(3, score=np.array([0.25, np.nan, np.nan]))
+    scored = scored_rows(3, score=np.array([0.25, np.nan, np.nan]), unexplained=np.array([0.75, np.nan, np.nan]))
     write(database, RowEncoder(database.dialect).transactions(CLAIM, decoded, repeated, scored))
     assert [row["source_offset"] for row in read(database, "transactions")] == [7]
     assert [(row["source_offset"], row["score"]) for row in read(database, "predictions")] == [(7, 0.25)]
