@@ -26,6 +26,12 @@ database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
 redis_commands = typer.Typer(help="The Redis views.", no_args_is_help=True)
 bench = typer.Typer(help="Benchmarks; each prints its proof.", no_args_is_help=True)
+HorizonDays = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Age from which an event without label is legitimate; default: HEADGATE_LABEL_HORIZON_DAYS."
+    ),
+]
 cli.add_typer(models, name="models")
 cli.add_typer(topics, name="topics")
 cli.add_typer(database, name="db")
@@ -95,9 +101,7 @@ def train(
     labels: Annotated[Path | None, typer.Option(help="File with event_id and label; frauds alone suffice.")] = None,
     alerts_per_day: Annotated[float, typer.Option(help="How many alerts a day analysts can handle.")] = 100.0,
     events_per_day: Annotated[float | None, typer.Option(help="Expected traffic; default: as in the data.")] = None,
-    label_horizon_days: Annotated[
-        float, typer.Option(help="Age from which an event without label is legitimate.")
-    ] = 7.0,
+    label_horizon_days: HorizonDays = None,
     hidden: Annotated[int, typer.Option(help="Hidden units of the recurrent network.")] = 64,
     epochs: Annotated[int, typer.Option(help="At most this many passes over the history.")] = 8,
     seed: Annotated[int, typer.Option()] = 0,
@@ -116,7 +120,7 @@ def train(
 
     settings = load_settings()
     sql = open_database(settings.database.get_secret_value())
-    horizon = timedelta(days=label_horizon_days)
+    horizon = settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days)
     rates = read_rates(settings.rates)
     if transactions is not None:
         history = history_from_files(transactions, labels, rates, label_horizon=horizon)
@@ -154,9 +158,7 @@ def retrain(
         bool, typer.Option("--on-drift", help="Also as soon as inputs or scores drifted since the last pass.")
     ] = False,
     alerts_per_day: Annotated[float | None, typer.Option(help="Alert budget; default: the champion's.")] = None,
-    label_horizon_days: Annotated[
-        float, typer.Option(min=0, help="Age from which an event without label is legitimate.")
-    ] = 7.0,
+    label_horizon_days: HorizonDays = None,
     judged_share: Annotated[
         float, typer.Option(min=0.01, max=0.9, help="Share of the matured events, the latest, that only judge.")
     ] = 0.2,
@@ -173,8 +175,9 @@ def retrain(
     from ops.jobs.challenge import RetrainingRules
     from ops.jobs.retrain_command import run_retraining
 
+    settings = load_settings()
     rules = RetrainingRules(
-        label_horizon=timedelta(days=label_horizon_days),
+        label_horizon=settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days),
         judged_share=judged_share,
         hidden=hidden,
         alerts_per_day=alerts_per_day,
@@ -182,9 +185,7 @@ def retrain(
         seed=seed,
         gate=GateRules(margin=margin),
     )
-    run_retraining(
-        load_settings(), rules, once=once, every=every, new_labels=new_labels, on_drift=on_drift, as_json=as_json
-    )
+    run_retraining(settings, rules, once=once, every=every, new_labels=new_labels, on_drift=on_drift, as_json=as_json)
 
 
 @cli.command()
