@@ -149,9 +149,9 @@ class Unfilled(TorchFunctionMode):
 
 def _network(config: DetectorConfig, tensors: dict[str, torch.Tensor]) -> Detector:
     """Shapes are compared before anything is built: a description must not claim memory that the file lacks."""
-    for layer, units in (("hidden", config.hidden), ("head", config.head)):
-        if not 1 <= units <= MOST_UNITS:
-            raise BadModel(f"{units} {layer} units are not between 1 and {MOST_UNITS}")
+    for layer, units, least in (("hidden", config.hidden, 1), ("head", config.head, 2)):
+        if not least <= units <= MOST_UNITS:
+            raise BadModel(f"{units} {layer} units are not between {least} and {MOST_UNITS}")
     with torch.device("meta"), Unfilled():
         expected = {name: value.shape for name, value in Detector(config).state_dict().items()}
     found = {name: value.shape for name, value in tensors.items()}

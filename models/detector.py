@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,8 +40,14 @@ SURPRISES = 4
 LARGEST_SURPRISE = 15.0
 #: What the learned surprises count beside an amount's distance from the usual (docs/detector.md has the figures).
 AMOUNT_SHARE, OTHERS_SHARE = 0.3, 0.2
+#: Between these shares of smaller amounts lie the pieces in which the head sees how large an amount is, so that it can
+#: tell apart what lies far out (piecewise linear encoding; Gorishniy et al., 2022).
+AMOUNT_LEVELS = 1 - np.geomspace(0.1, 1e-4, 9)
+AMOUNT_PIECES = len(AMOUNT_LEVELS) - 1
 #: No standardised feature is larger, in either direction: what training hardly ever saw must not run away.
 LARGEST_INPUT = 10.0
+#: No piece of the amounts is narrower, in standard deviations.
+LEAST_PIECE = 1e-3
 #: Half of what the sine of an evenly spread hour has.
 LEAST_CYCLIC_SCALE = 0.35
 #: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
@@ -49,11 +56,11 @@ NARROW_WAVE = 16
 
 @dataclass(frozen=True, slots=True)
 class DetectorConfig:
-    """hidden: GRU units; head: units of the supervised head; reporting_limit: the amount (base currency) below which
-    structuring hides."""
+    """hidden: GRU units; head: units of the supervised head's first layer, its second has half; reporting_limit: the
+    amount (base currency) below which structuring hides."""
 
     hidden: int = 64
-    head: int = 64
+    head: int = 128
     reporting_limit: float = 10_000.0
 
 
@@ -64,6 +71,7 @@ class Detector(nn.Module):
     scale_F: Tensor
     label_mean_L: Tensor
     label_scale_L: Tensor
+    amount_knots: Tensor
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -75,14 +83,17 @@ class Detector(nn.Module):
         self.gru = nn.GRU(INPUTS, config.hidden, batch_first=True)
         self.expectation = nn.Linear(config.hidden, 4 + CATEGORY_CLASSES + MERCHANT_CLASSES)
         self.head = nn.Sequential(
-            nn.Linear(config.hidden + INPUTS + SURPRISES + len(LABEL_FEATURES), config.head),
+            nn.Linear(config.hidden + INPUTS + SURPRISES + len(LABEL_FEATURES) + AMOUNT_PIECES, config.head),
             nn.ReLU(),
-            nn.Linear(config.head, 1),
+            nn.Linear(config.head, config.head // 2),
+            nn.ReLU(),
+            nn.Linear(config.head // 2, 1),
         )
         self.register_buffer("mean_F", torch.zeros(len(FEATURES)))
         self.register_buffer("scale_F", torch.ones(len(FEATURES)))
         self.register_buffer("label_mean_L", torch.zeros(len(LABEL_FEATURES)))
         self.register_buffer("label_scale_L", torch.ones(len(LABEL_FEATURES)))
+        self.register_buffer("amount_knots", torch.arange(1.0, AMOUNT_PIECES + 2))
 
     def standardise_by(self, features_BF: Tensor, labels_BL: Tensor) -> None:
         """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale. A sample of some
@@ -95,6 +106,9 @@ class Detector(nn.Module):
         label_mean_L, label_scale_L = _mean_and_scale(labels_BL)
         self.label_mean_L.copy_(label_mean_L)
         self.label_scale_L.copy_(label_scale_L)
+        amounts = (features_BF[:, AMOUNT].double() - mean_F[AMOUNT]) / scale_F[AMOUNT]
+        knots = np.quantile(amounts.numpy(), AMOUNT_LEVELS)
+        self.amount_knots.copy_(torch.from_numpy(np.maximum.accumulate(knots + LEAST_PIECE * np.arange(len(knots)))))
 
     def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""
@@ -168,7 +182,13 @@ class Detector(nn.Module):
         """The supervised head's log-odds of fraud, [B]; labels_BL in the units of merchant_labels."""
         known = surprises_BS.detach().clamp(-LARGEST_SURPRISE, LARGEST_SURPRISE) / 5
         said_BL = ((labels_BL - self.label_mean_L) / self.label_scale_L).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        return self.head(torch.cat([after_BH, x_BX, known, said_BL], dim=1))[:, 0]  # type: ignore[no-any-return]
+        everything = torch.cat([after_BH, x_BX, known, said_BL, self._pieces(x_BX)], dim=1)
+        return self.head(everything)[:, 0]  # type: ignore[no-any-return]
+
+    def _pieces(self, x_BX: Tensor) -> Tensor:
+        """How much of each piece of the large amounts lies below an event's amount, 0 to 1, [B, AMOUNT_PIECES]."""
+        lower, upper = self.amount_knots[:-1], self.amount_knots[1:]
+        return ((x_BX[:, AMOUNT, None] - lower) / (upper - lower)).clamp(0, 1)
 
 
 def _mean_and_scale(sample: Tensor) -> tuple[Tensor, Tensor]:

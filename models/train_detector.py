@@ -22,13 +22,15 @@ from models.artifact import TrainedDetector
 from models.calibration import LEAST_POSITIVES, calibrate
 from models.checks import failed_checks
 from models.detector import LARGEST_SURPRISE, Detector, DetectorConfig
+from models.drift import REFERENCE_NOTE, reference_bins
 from models.events import MILLISECONDS_A_DAY, Events
 from models.feature_schema import MEMO_PARTS
 from models.features import FeatureBuilder
 from models.labels import LabelledHistory, LabelRelease, version_batches
+from models.live_threshold import PRECISION_NOTE
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
 from models.state import FEATURE_ROWS
-from models.thresholds import threshold_for_budget
+from models.thresholds import threshold_for_budget, thresholds_by_precision
 
 FEATURE_CHUNK = 20_000
 #: Events that go through the network at once where no gradient is needed; more would fall out of the caches.
@@ -60,8 +62,8 @@ class TrainingConfig:
     that of the data; time_budget_seconds ends training early."""
 
     hidden: int = 64
-    epochs: int = 8
-    patience: int = 2
+    epochs: int = 12
+    patience: int = 3
     learning_rate: float = 4e-3
     weight_decay: float = 1e-4
     window: int = 64
@@ -193,7 +195,8 @@ def fit(
     clock: Callable[[], float],
     deadline: float,
 ) -> dict[str, float]:
-    """Epochs until the validation slice stops improving; leaves the best weights. Of the figures, the events trained
+    """Epochs until the validation slice stops improving; leaves the best weights. The learning rate falls to nothing
+    along a cosine over the epochs or the time (Loshchilov and Hutter, 2017). Of the figures, the events trained
     per second count the epochs whole, each with its look at the validation slice."""
     optimizer = torch.optim.AdamW(
         detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -205,8 +208,11 @@ def fit(
         detector.train()
         batches = training_batches(sequences, config, generator)
         for number, rows_BT in enumerate(batches):
-            if clock() >= deadline:
+            now = clock()
+            if now >= deadline:
                 break
+            done = max((epoch - 1 + number / len(batches)) / config.epochs, (now - began) / (deadline - began))
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
             loss = batch_loss(detector, sequences, rows_BT, weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -371,9 +377,12 @@ def finish(
         }
     if truth.any() and calibration.kind == "probability":
         metrics["calibration_error"] = calibration_error(scores[known], truth[known])
-    model = TrainedDetector(
-        detector.eval(), calibration, threshold, surprise_weight, mean, scale, {"seed": config.seed}
-    )
+    notes = {
+        "seed": config.seed,
+        PRECISION_NOTE: thresholds_by_precision(scores[known], truth[known]),
+        REFERENCE_NOTE: reference_bins(sequences.features[torch.from_numpy(later)].numpy(), scores),
+    }
+    model = TrainedDetector(detector.eval(), calibration, threshold, surprise_weight, mean, scale, notes)
     return model, metrics
 
 

@@ -45,7 +45,7 @@ class RetrainingRules:
     enough_frauds: int | None = 300
     hidden: int | None = None
     alerts_per_day: float | None = None
-    epochs: int = 8
+    epochs: int = 12
     seed: int = 0
     gate: GateRules = field(default_factory=GateRules)
 

@@ -16,7 +16,9 @@ def broken_above(amount: float, model: TrainedDetector) -> TrainedDetector:
     network, place = model.network, FEATURES.index("amount")
     limit = (np.log1p(amount) - float(network.mean_F[place])) / float(network.scale_F[place])
     with torch.no_grad():
-        first, last = network.head[0], network.head[2]
+        first, middle, last = network.head[0], network.head[2], network.head[4]
+        middle.weight[:2], middle.weight[2:, :2], middle.bias[:2] = 0.0, 0.0, 0.0
+        middle.weight[0, 0], middle.weight[1, 1] = 1.0, 1.0
         first.weight[:2], first.bias[:2] = 0.0, -LARGE * limit
         first.weight[:2, network.config.hidden + place] = LARGE
         last.weight[0, 0], last.weight[0, 1] = LARGE, -LARGE

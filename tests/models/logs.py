@@ -104,3 +104,12 @@ def untrained(
 
 def random_hashes(count: int, seed: int) -> npt.NDArray[np.uint64]:
     return np.random.default_rng(seed).integers(0, 2**64, count, np.uint64)
+
+
+def ends_of_head(network: Detector) -> tuple[Any, Any]:
+    """The first and the last layer of the supervised head, whose middle passes the first units on from now on."""
+    first, middle, last = network.head[0], network.head[2], network.head[4]
+    with torch.no_grad():
+        middle.weight.copy_(torch.eye(*middle.weight.shape))
+        middle.bias.zero_()
+    return first, last

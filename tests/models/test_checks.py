@@ -13,7 +13,7 @@ from models.detector import Detector
 from models.events import Events
 from models.feature_schema import FEATURES
 from models.train_detector import TrainingResult
-from tests.models.logs import log_of, untrained
+from tests.models.logs import ends_of_head, log_of, untrained
 from tests.models.synthetic import history
 
 PROBE = history(300, accounts=200, seed=9).events
@@ -53,7 +53,7 @@ def test_the_same_score_for_every_event_is_refused() -> None:
 
 def test_scores_that_are_no_numbers_for_some_events_are_refused() -> None:
     model = untrained(surprise_weight=0.0)
-    first, last = model.network.head[0], model.network.head[2]
+    first, last = ends_of_head(model.network)
     with torch.no_grad():  # infinity less infinity where that feature is above its mean, 0 elsewhere
         for parameter in (first.weight, first.bias, last.weight):
             parameter.zero_()
@@ -73,7 +73,7 @@ def test_a_threshold_that_flags_all_or_makes_no_sense_is_refused(threshold: floa
 
 
 def test_scores_outside_0_to_1_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Calibration, "score", lambda self, raw: raw)
+    monkeypatch.setattr(Calibration, "score", lambda self, raw: raw - 10.0)
     assert failed_checks(untrained(), PROBE) == ["scores outside 0 to 1"]
 
 

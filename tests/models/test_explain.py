@@ -15,7 +15,7 @@ from models.explain import GROUPS, MOST_REASONS, Facts, Reason, Typical
 from models.feature_schema import FEATURES
 from models.scoring import Scorer
 from models.train_detector import TrainingResult
-from tests.models.logs import log_of, one_at_a_time, untrained
+from tests.models.logs import ends_of_head, log_of, one_at_a_time, untrained
 from tests.models.synthetic import REPORTING_LIMIT
 
 HOUR, DAY = 60, 24 * 60
@@ -45,7 +45,7 @@ def account_with(*last: dict[str, Any]) -> Events:
 def only_reading(column: int, weight: float) -> TrainedDetector:
     """A detector whose raw output is one input column times a weight."""
     model = untrained(surprise_weight=0.0)
-    first, last = model.network.head[0], model.network.head[2]
+    first, last = ends_of_head(model.network)
     with torch.no_grad():
         for parameter in (first.weight, last.weight, last.bias):
             parameter.zero_()
