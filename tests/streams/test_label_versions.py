@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.events import Events
 from models.labels import LabelledHistory, LabelRelease, milliseconds
@@ -15,6 +17,8 @@ from models.state import NEVER
 from storage.database import Database, DatabaseUnavailable
 from storage.label_state import (
     NO_TIME,
+    GivenLabel,
+    LabelledEvent,
     StoredVersion,
     begin_snapshot,
     log_positions,
@@ -23,7 +27,7 @@ from storage.label_state import (
     write_version,
 )
 from streams import label_versions
-from streams.label_versions import make_version, milliseconds_of, restore
+from streams.label_versions import make_version, milliseconds_of, portions, restore
 from tests.storage.rows import RowMaker
 from tests.streams.label_history import BEGIN, DAY, HORIZON, HOUR, LabelHistory, Payment, moment
 
@@ -189,6 +193,33 @@ def test_each_event_and_label_counts_once_however_late_it_is_stored_or_joined(
         place = rows[merchant]
         faded = state.sums[place] * np.tile(np.exp((state.as_of[place] - end) / SPANS), 3)
         assert faded == pytest.approx(np.concatenate(expected), rel=1e-9, abs=1e-12)
+
+
+@given(
+    minutes=st.lists(st.integers(0, 59), min_size=1, max_size=8).map(sorted),
+    counted=st.lists(st.integers(0, 59), max_size=5),
+    at_once=st.integers(1, 9),
+)
+def test_what_becomes_known_in_an_hour_is_folded_in_the_order_of_time_however_it_is_cut(
+    minutes: list[int], counted: list[int], at_once: int
+) -> None:
+    maturity = BEGIN + milliseconds(HORIZON)
+    matured = [LabelledEvent("m1", BEGIN + 1 + minute * 60_000, 1.0, []) for minute in minutes]
+    corrected = [
+        LabelledEvent("m1", BEGIN + 2 + minute * 60_000, 1.0, [GivenLabel(maturity + 1, True, False)])
+        for minute in counted
+    ]
+    found = list(portions(iter(matured), corrected, milliseconds(HORIZON), at_once))
+    assert {portion.hour for portion in found} == {maturity + HOUR}
+    assert max(len(portion.matured) for portion in found) <= at_once
+    folded = [
+        sorted(zip(portion.records.occurred_at.tolist(), portion.records.fraud.tolist(), strict=True))
+        for portion in found
+    ]
+    flat = [one for some in folded for one in some]
+    assert flat == sorted(flat)
+    expected = [(event.occurred_at, False) for event in matured] + [(event.occurred_at, True) for event in corrected]
+    assert sorted(flat) == sorted(expected)
 
 
 def test_the_newest_label_counts_and_a_change_of_mind_after_maturity_is_a_correction(
