@@ -38,16 +38,20 @@ NO_HISTORY = 0.1
 CATEGORY, MERCHANT = CATEGORIES.index("category"), CATEGORIES.index("merchant")
 SURPRISES = 4
 LARGEST_SURPRISE = 15.0
-#: What the learned surprises count beside an amount's distance from the usual (docs/detector.md has the figures).
-AMOUNT_SHARE, OTHERS_SHARE = 0.3, 0.2
-#: Between these shares of smaller amounts lie the pieces in which the head sees how large an amount is, so that it can
+#: What the learned surprises of gap, category and merchant count beside how rare the amount is (docs/detector.md has
+#: the figures).
+OTHERS_SHARE = 0.05
+#: Between these shares of larger amounts lie the pieces in which the head sees how large an amount is, so that it can
 #: tell apart what lies far out (piecewise linear encoding; Gorishniy et al., 2022).
-AMOUNT_LEVELS = 1 - np.geomspace(0.1, 1e-4, 9)
-AMOUNT_PIECES = len(AMOUNT_LEVELS) - 1
+TAIL_SHARES = np.geomspace(0.1, 1e-4, 9)
+TAIL_PIECES = len(TAIL_SHARES) - 1
+#: How much rarer the amounts of each piece are than those of the one before, as a logarithm.
+PIECE_RARITY = math.log(TAIL_SHARES[0] / TAIL_SHARES[-1]) / TAIL_PIECES
 #: No standardised feature is larger, in either direction: what training hardly ever saw must not run away.
 LARGEST_INPUT = 10.0
 #: No piece of the amounts is narrower, in standard deviations.
 LEAST_PIECE = 1e-3
+MOST_PIECES_BEYOND = 10.0
 #: Half of what the sine of an evenly spread hour has.
 LEAST_CYCLIC_SCALE = 0.35
 #: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
@@ -72,6 +76,7 @@ class Detector(nn.Module):
     label_mean_L: Tensor
     label_scale_L: Tensor
     amount_knots: Tensor
+    usual_knots: Tensor
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -83,7 +88,7 @@ class Detector(nn.Module):
         self.gru = nn.GRU(INPUTS, config.hidden, batch_first=True)
         self.expectation = nn.Linear(config.hidden, 4 + CATEGORY_CLASSES + MERCHANT_CLASSES)
         self.head = nn.Sequential(
-            nn.Linear(config.hidden + INPUTS + SURPRISES + len(LABEL_FEATURES) + AMOUNT_PIECES, config.head),
+            nn.Linear(config.hidden + INPUTS + SURPRISES + len(LABEL_FEATURES) + TAIL_PIECES, config.head),
             nn.ReLU(),
             nn.Linear(config.head, config.head // 2),
             nn.ReLU(),
@@ -93,7 +98,8 @@ class Detector(nn.Module):
         self.register_buffer("scale_F", torch.ones(len(FEATURES)))
         self.register_buffer("label_mean_L", torch.zeros(len(LABEL_FEATURES)))
         self.register_buffer("label_scale_L", torch.ones(len(LABEL_FEATURES)))
-        self.register_buffer("amount_knots", torch.arange(1.0, AMOUNT_PIECES + 2))
+        self.register_buffer("amount_knots", torch.arange(1.0, TAIL_PIECES + 2))
+        self.register_buffer("usual_knots", torch.arange(1.0, TAIL_PIECES + 2))
 
     def standardise_by(self, features_BF: Tensor, labels_BL: Tensor) -> None:
         """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale. A sample of some
@@ -106,9 +112,11 @@ class Detector(nn.Module):
         label_mean_L, label_scale_L = _mean_and_scale(labels_BL)
         self.label_mean_L.copy_(label_mean_L)
         self.label_scale_L.copy_(label_scale_L)
-        amounts = (features_BF[:, AMOUNT].double() - mean_F[AMOUNT]) / scale_F[AMOUNT]
-        knots = np.quantile(amounts.numpy(), AMOUNT_LEVELS)
-        self.amount_knots.copy_(torch.from_numpy(np.maximum.accumulate(knots + LEAST_PIECE * np.arange(len(knots)))))
+        for knots, column in ((self.amount_knots, AMOUNT), (self.usual_knots, AMOUNT_TO_USUAL)):
+            found = np.quantile(features_BF[:, column].double().numpy(), 1 - TAIL_SHARES)
+            standardised = (found - float(mean_F[column])) / float(scale_F[column])
+            apart = np.maximum.accumulate(standardised + LEAST_PIECE * np.arange(len(found)))
+            knots.copy_(torch.from_numpy(apart))
 
     def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""
@@ -152,9 +160,10 @@ class Detector(nn.Module):
         """How unexpected events are given the states before them: the negative log-likelihoods of amount, gap,
         category and merchant, [B, S]; and one number from them, [B].
 
-        An amount is judged against the account's usual one, of which the state says how far it will be off; that of
-        an account's first event against all amounts. It adds to the one number by how far it is above the usual, since
-        a state that has seen the beginning of a fraud expects more of it, and a little by how far above the expected.
+        An amount's likelihood is that of its distance from the account's usual one, of which the state says how far it
+        will be off; of an account's first event, that of the amount among all. The one number is how rare the amount
+        is, among all or by its distance from the usual, whichever is rarer (Tippett, 1931), since a state that has seen
+        the beginning of a fraud expects more of it; and a little of the other three surprises.
         """
         expected = self.expectation(before_BH)
         category, merchant = categories_BC[:, CATEGORY], categories_BC[:, MERCHANT]
@@ -172,23 +181,29 @@ class Detector(nn.Module):
             ],
             dim=1,
         )
-        above_usual = 0.5 * amount.clamp(min=0).square()
-        # At the mean itself both sides meet: a jump would turn a rounding error into another score.
-        above_expected = _gaussian(torch.maximum(amount, mean), mean, log_deviation).clamp(max=LARGEST_SURPRISE)
-        others = terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
-        return terms, above_usual + AMOUNT_SHARE * above_expected + OTHERS_SHARE * others
+        rare_B = torch.maximum(
+            rarity(x_BX[:, AMOUNT], self.amount_knots), rarity(x_BX[:, AMOUNT_TO_USUAL], self.usual_knots)
+        )
+        return terms, rare_B + OTHERS_SHARE * terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
 
     def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor, labels_BL: Tensor) -> Tensor:
         """The supervised head's log-odds of fraud, [B]; labels_BL in the units of merchant_labels."""
         known = surprises_BS.detach().clamp(-LARGEST_SURPRISE, LARGEST_SURPRISE) / 5
         said_BL = ((labels_BL - self.label_mean_L) / self.label_scale_L).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        everything = torch.cat([after_BH, x_BX, known, said_BL, self._pieces(x_BX)], dim=1)
+        everything = torch.cat([after_BH, x_BX, known, said_BL, tail_pieces(x_BX[:, AMOUNT], self.amount_knots)], dim=1)
         return self.head(everything)[:, 0]  # type: ignore[no-any-return]
 
-    def _pieces(self, x_BX: Tensor) -> Tensor:
-        """How much of each piece of the large amounts lies below an event's amount, 0 to 1, [B, AMOUNT_PIECES]."""
-        lower, upper = self.amount_knots[:-1], self.amount_knots[1:]
-        return ((x_BX[:, AMOUNT, None] - lower) / (upper - lower)).clamp(0, 1)
+
+def tail_pieces(value_B: Tensor, knots: Tensor) -> Tensor:
+    """How much of each piece between two knots lies below a value, 0 to 1, [B, TAIL_PIECES]."""
+    return ((value_B[:, None] - knots[:-1]) / (knots[1:] - knots[:-1])).clamp(0, 1)
+
+
+def rarity(value_B: Tensor, knots: Tensor) -> Tensor:
+    """Minus the logarithm of the share of larger values, from the first knot on; beyond the last it goes on as between
+    the last two."""
+    beyond_B = ((value_B - knots[-1]) / (knots[-1] - knots[-2])).clamp(0, MOST_PIECES_BEYOND)
+    return PIECE_RARITY * (tail_pieces(value_B, knots).sum(1) + beyond_B)
 
 
 def _mean_and_scale(sample: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from models.detector import (
     NARROW_WAVE,
     SURPRISES,
     Detector,
+    rarity,
 )
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
 from models.merchant_labels import LABEL_FEATURES
@@ -164,14 +165,31 @@ def test_an_amount_below_the_usual_is_not_unusual_for_being_low(network: Detecto
     assert unusual[0] == unusual[1]
 
 
-def test_a_first_amount_is_judged_against_all_amounts_and_others_against_the_usual(network: Detector) -> None:
-    none, some = -float(network.mean_F[HISTORY] / network.scale_F[HISTORY]), 5.0
-    values, before = torch.tensor([0.0, 6.0]), torch.zeros(2, HIDDEN)
-    for history, column, other in ((none, AMOUNT, AMOUNT_TO_USUAL), (some, AMOUNT_TO_USUAL, AMOUNT)):
-        _, judged = surprise_of(network, before, rising(column, values, history))
-        _, ignored = surprise_of(network, before, rising(other, values, history))
-        assert judged[1] > judged[0] + 10
-        assert ignored[1] == ignored[0]
+@pytest.mark.parametrize(("rarer", "other"), [(AMOUNT, AMOUNT_TO_USUAL), (AMOUNT_TO_USUAL, AMOUNT)])
+def test_the_rarer_of_an_amount_and_its_distance_from_the_usual_decides(
+    network: Detector, rarer: int, other: int
+) -> None:
+    ordinary, rare, rare_and_large = torch.zeros(3, INPUTS).split(1)
+    rare[0, rarer] = 6.0
+    rare_and_large[0, rarer], rare_and_large[0, other] = 6.0, 5.0
+    categories = torch.ones(3, len(CATEGORY_BUCKETS), dtype=torch.int64)
+    with torch.inference_mode():
+        x = torch.cat([ordinary, rare, rare_and_large])
+        _, unusual = network.surprise(torch.zeros(3, HIDDEN), x, categories)
+    assert unusual[1] > unusual[0] + 4
+    assert unusual[2] == unusual[1]
+
+
+def test_rarity_is_the_logarithm_of_how_few_are_larger(network: Detector) -> None:
+    draw = torch.Generator().manual_seed(0)
+    sample = torch.randn(200_000, len(FEATURES), generator=draw)
+    changed = Detector(network.config)
+    changed.standardise_by(sample, torch.zeros(len(sample), len(LABEL_FEATURES)))
+    amounts = (sample[:, AMOUNT] - changed.mean_F[AMOUNT]) / changed.scale_F[AMOUNT]
+    common = rarity(torch.tensor([0.0]), changed.amount_knots)
+    found = rarity(torch.quantile(amounts, torch.tensor([0.95, 0.99, 0.999])), changed.amount_knots)
+    assert common.item() == 0
+    assert found.tolist() == pytest.approx(np.log([2, 10, 100]).tolist(), abs=0.1)
 
 
 def test_the_likeliest_merchant_surprises_least(network: Detector) -> None:
