@@ -103,7 +103,7 @@ def train(
     events_per_day: Annotated[float | None, typer.Option(help="Expected traffic; default: as in the data.")] = None,
     label_horizon_days: HorizonDays = None,
     hidden: Annotated[int, typer.Option(help="Hidden units of the recurrent network.")] = 64,
-    epochs: Annotated[int, typer.Option(help="At most this many passes over the history.")] = 8,
+    epochs: Annotated[int, typer.Option(help="At most this many passes over the history.")] = 12,
     seed: Annotated[int, typer.Option()] = 0,
     promote: Annotated[bool, typer.Option(help="Make it the champion (the first model always is).")] = False,
     as_json: Json = False,
@@ -166,7 +166,7 @@ def retrain(
     hidden: Annotated[
         int | None, typer.Option(min=1, help="Hidden units; other than the champion's, it must be better.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 12,
     seed: Annotated[int, typer.Option()] = 0,
     as_json: Json = False,
 ) -> None:
@@ -202,7 +202,7 @@ def backtest(
     ] = None,
     alerts_per_day: Annotated[float, typer.Option(min=0.01, help="How many alerts a day analysts can handle.")] = 100.0,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units of the recurrent network.")] = 64,
-    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 12,
     seed: Annotated[int, typer.Option()] = 0,
     as_json: Json = False,
 ) -> None:
