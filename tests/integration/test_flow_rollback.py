@@ -14,6 +14,7 @@ from tests.deployment import Deployment, wait_until
 from tests.fraud_model import small_detector, transaction
 from tests.integration.test_flow_swap import (
     BEGAN_BEFORE,
+    NOTHING_MATURES,
     PACE,
     TOLERANCE,
     Past,
@@ -59,7 +60,7 @@ def test_a_model_that_turns_bad_in_use_is_rolled_back_and_no_event_is_lost_doubl
     deployment: Deployment, detector: bytes, turns_bad: bytes
 ) -> None:
     traffic = Past(seed=11)
-    workers = [deployment.worker(name).wait_ready() for name in ("one", "two")]
+    workers = [deployment.worker(name, **NOTHING_MATURES).wait_ready() for name in ("one", "two")]
     with deployment.redis() as client, client.pubsub() as operator:
         operator.subscribe(f"{deployment.prefix}operator")
         traffic.send(deployment, 1_000)
@@ -115,7 +116,7 @@ def test_a_shadow_scores_every_event_once_from_its_start_on_through_a_kill_and_a
     deployment: Deployment, turns_bad: bytes
 ) -> None:
     traffic = Past(seed=12)
-    worker = deployment.worker().wait_ready()
+    worker = deployment.worker(**NOTHING_MATURES).wait_ready()
     traffic.send(deployment, 500)
     deployment.wait_outcomes(500)
     assert deployment.headgate("models", "shadow", register(deployment, turns_bad)).returncode == 0
@@ -129,7 +130,7 @@ def test_a_shadow_scores_every_event_once_from_its_start_on_through_a_kill_and_a
     traffic.send(deployment, 1_000)
     worker.kill()
     traffic.send(deployment, 1_000)
-    again = deployment.worker().wait_ready()
+    again = deployment.worker(**NOTHING_MATURES).wait_ready()
     deployment.wait_outcomes(traffic.sent)
 
     place = "(p.source_partition, p.source_offset)"

@@ -19,6 +19,8 @@ from tests.offline import Place, greatest_difference, live_scores, stored_events
 TOLERANCE = 1e-4
 #: Milliseconds between two events of the history, and before now at which the traffic begins.
 PACE, BEGAN_BEFORE = 432_000, 700 * 86_400_000
+#: Settings of the workers: their events are old, yet no label version is to say anything of merchants in mid test.
+NOTHING_MATURES = {"LABEL_HORIZON_DAYS": "3650"}
 AT_ONCE = 10
 
 
@@ -79,7 +81,7 @@ def test_promotion_and_rollback_under_load_and_a_kill_leave_every_event_scored_o
     deployment: Deployment, detector: bytes, second_detector: bytes
 ) -> None:
     traffic = Past(seed=8)
-    worker = deployment.worker().wait_ready()
+    worker = deployment.worker(**NOTHING_MATURES).wait_ready()
     traffic.send(deployment, 2_000)
     deployment.wait_outcomes(2_000)
     name = register(deployment, second_detector)
@@ -92,7 +94,7 @@ def test_promotion_and_rollback_under_load_and_a_kill_leave_every_event_scored_o
     wait_until("the promoted model scores", lambda: goes_on("fraud:2"), 60)
     worker.kill()
     traffic.send(deployment, 1_000)
-    deployment.worker().wait_ready()
+    deployment.worker(**NOTHING_MATURES).wait_ready()
     deployment.wait_outcomes(traffic.sent)
     assert deployment.headgate("models", "rollback", "--why", "worse").returncode == 0
     before = scored_by(deployment, "fraud:1")
@@ -123,7 +125,7 @@ def test_a_corrupt_model_that_is_promoted_in_mid_stream_is_refused_and_the_strea
     deployment: Deployment, second_detector: bytes
 ) -> None:
     traffic = Past(seed=9)
-    worker = deployment.worker().wait_ready()
+    worker = deployment.worker(**NOTHING_MATURES).wait_ready()
     traffic.send(deployment, 300)
     deployment.wait_outcomes(300)
     name = register(deployment, second_detector)
