@@ -101,6 +101,10 @@ class Detector(nn.Module):
         self.register_buffer("amount_knots", torch.arange(1.0, TAIL_PIECES + 2))
         self.register_buffer("usual_knots", torch.arange(1.0, TAIL_PIECES + 2))
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean_F.device
+
     def standardise_by(self, features_BF: Tensor, labels_BL: Tensor) -> None:
         """Takes mean and scale from a sample; a feature that does not vary in it keeps its scale. A sample of some
         minutes must not make the rest of the day look extreme, so the time of day keeps a scale of its own."""

@@ -4,9 +4,10 @@ An event is matured once it is older than the label horizon; a matured event wit
 here looks at a label before it was known: training, backtests and live scoring see the same of it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,69 @@ def training_labels(
 
 
 @dataclass(frozen=True, slots=True)
+class Entities:
+    """Of which account or merchant each of n events is: number int32[n], counted in the order of appearance."""
+
+    number: npt.NDArray[np.int32]
+    names: Sequence[str]
+
+    @staticmethod
+    def of(ids: Sequence[str]) -> "Entities":
+        numbering = Numbering()
+        return Entities(numbering.of(ids), numbering.names)
+
+    def first(self, count: int) -> "Entities":
+        return Entities(self.number[:count], self.names)
+
+
+@dataclass(slots=True)
+class Numbering:
+    """Gives every id a number, the same whenever it comes."""
+
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def of(self, ids: Iterable[str]) -> npt.NDArray[np.int32]:
+        numbers = self._numbers
+        return np.array([numbers.setdefault(name, len(numbers)) for name in ids], np.int32)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._numbers)
+
+
+class History(Protocol):
+    """n events in the order of time that can be gone through more than once, wherever they are kept. In memory are only
+    these columns: occurred_at int64[n] (epoch milliseconds); labels int8[n]: 1 fraud, 0 legitimate, -1 unknown;
+    known_at int64[n]: since when the label is known, at the event's maturity or later; horizon: milliseconds from an
+    event to its maturity."""
+
+    @property
+    def occurred_at(self) -> Times: ...
+    @property
+    def labels(self) -> npt.NDArray[np.int8]: ...
+    @property
+    def known_at(self) -> Times: ...
+    @property
+    def horizon(self) -> int: ...
+    @property
+    def accounts(self) -> Entities: ...
+    @property
+    def merchants(self) -> Entities: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, first: int = 0) -> Iterator[Events]:
+        """The events from a row on, in portions of any size."""
+        ...
+
+    def first(self, count: int) -> "History":
+        """Without the events that come later."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledHistory:
-    """n events in the order of time. labels int8[n]: 1 fraud, 0 legitimate, -1 unknown; known_at int64[n]: since when
-    the label is known, at the event's maturity or later; horizon: milliseconds from an event to its maturity."""
+    """A history in memory."""
 
     events: Events
     labels: npt.NDArray[np.int8]
@@ -68,6 +129,24 @@ class LabelledHistory:
     def __len__(self) -> int:
         return len(self.events)
 
+    @property
+    def occurred_at(self) -> Times:
+        return self.events.occurred_at
+
+    @property
+    def accounts(self) -> Entities:
+        return Entities.of(self.events.account_id)
+
+    @property
+    def merchants(self) -> Entities:
+        return Entities.of(self.events.merchant_id)
+
+    def batches(self, first: int = 0) -> Iterator[Events]:
+        yield self.events.take(np.arange(first, len(self))) if first else self.events
+
+    def first(self, count: int) -> "LabelledHistory":
+        return self.take(np.arange(count))
+
     def take(self, rows: npt.NDArray[np.intp]) -> "LabelledHistory":
         return LabelledHistory(self.events.take(rows), self.labels[rows], self.known_at[rows], self.horizon)
 
@@ -88,12 +167,13 @@ class LabelRelease:
     knowledge needs all events that have matured by then.
     """
 
-    def __init__(self, history: LabelledHistory) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
+        self._entities = history.merchants
         self._merchants = MerchantLabels()
         self._unexplained = np.zeros(len(history))
         self._folded = 0
-        occurred_at = history.events.occurred_at
+        occurred_at = history.occurred_at
         late = np.flatnonzero((history.labels == 1) & (history.known_at > occurred_at + history.horizon))
         #: Frauds that count as legitimate from their maturity until their label comes, in the order of its coming.
         self._late = late[np.argsort(history.known_at[late], kind="stable")]
@@ -115,7 +195,7 @@ class LabelRelease:
 
     def _matured_by(self, version: int) -> LabelRecords:
         history = self._history
-        occurred_at = history.events.occurred_at
+        occurred_at = history.occurred_at
         matured = int(np.searchsorted(occurred_at, version - history.horizon, "right"))
         rows = np.arange(self._folded, matured)
         self._folded = matured
@@ -126,7 +206,7 @@ class LabelRelease:
         fraud = (history.labels[rows] == 1) & in_time
         every = np.concatenate([rows, corrected])
         return LabelRecords(
-            merchant_id=[history.events.merchant_id[row] for row in every.tolist()],
+            merchant_id=[self._entities.names[number] for number in self._entities.number[every].tolist()],
             occurred_at=occurred_at[every],
             fraud=np.concatenate([fraud, np.ones(len(corrected), np.bool_)]),
             unexplained=self._unexplained[every],
@@ -141,6 +221,27 @@ def version_batches(occurred_at: Times, at_once: int) -> Iterator[npt.NDArray[np
     for first, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
         for start in range(first, stop, at_once):
             yield np.arange(start, min(start + at_once, stop))
+
+
+def version_portions(history: History, at_once: int) -> Iterator[tuple[npt.NDArray[np.intp], Events]]:
+    """The same of a history wherever it is kept: rows, and their events."""
+    first = 0
+    for events in history.batches():
+        for rows in version_batches(events.occurred_at, at_once):
+            yield first + rows, events.take(rows)
+        first += len(events)
+
+
+def events_of(history: History, rows: npt.NDArray[np.intp]) -> Events:
+    """Those of some rows, which rise; one at least."""
+    found, first = [], int(rows[0])
+    for events in history.batches(first):
+        inside = rows[(rows >= first) & (rows < first + len(events))] - first
+        found.append(events.take(inside))
+        first += len(events)
+        if first > rows[-1]:
+            break
+    return Events.concatenate(found)
 
 
 def milliseconds(span: timedelta) -> int:

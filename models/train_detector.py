@@ -1,16 +1,17 @@
-"""Trains a detector, readable from top to bottom: features, windows, epochs, early stopping, calibration, threshold.
+"""Trains a detector, readable from top to bottom: features, epochs, early stopping, calibration, threshold.
 
-Features come from the very code that scores live, over the whole history in the order of time, each event with what
-labels said of its merchant at that moment. Accounts' histories
-are cut into windows that start from an empty state (random resets, so that a young state is familiar) and run through
-the sequence kernel in padded batches of like length. The latest part of the history is never trained on: it stops
-training, calibrates and sets the threshold. Shape suffixes as in detector.py; N events of a batch.
+A history becomes sequences in memory first (sequences.py). The latest part of it is never trained on: it stops
+training, calibrates and sets the threshold. Several processes may train together (distributed.py): the first reads the
+history and judges, the others help with the gradients. After each epoch a checkpoint is kept (checkpoint.py), from
+which the same training goes on where it was. Shape suffixes as in detector.py; N events of a batch.
 """
 
+import json
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,61 +21,40 @@ from torch.nn import functional
 
 from models.artifact import TrainedDetector
 from models.calibration import LEAST_POSITIVES, calibrate
+from models.checkpoint import CheckpointStore, NoCheckpoints, TrainingState, UnusableCheckpoint, fingerprint_of
 from models.checks import failed_checks
 from models.detector import LARGEST_SURPRISE, Detector, DetectorConfig
+from models.distributed import ALONE, Processes
 from models.drift import REFERENCE_NOTE, reference_bins
-from models.events import MILLISECONDS_A_DAY, Events
-from models.feature_schema import MEMO_PARTS
-from models.features import FeatureBuilder
-from models.labels import LabelledHistory, LabelRelease, version_batches
+from models.events import MILLISECONDS_A_DAY
+from models.labels import History, events_of
 from models.live_threshold import PRECISION_NOTE
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
+from models.sequences import (
+    Progress,
+    Sequences,
+    TrainingConfig,
+    TrainingRefused,
+    padded_rows,
+    prepare,
+    training_batches,
+)
 from models.state import FEATURE_ROWS
 from models.thresholds import threshold_for_budget, thresholds_by_precision
 
-FEATURE_CHUNK = 20_000
+log = logging.getLogger(__name__)
+
 #: Events that go through the network at once where no gradient is needed; more would fall out of the caches.
 PASS_EVENTS = 32_768
 #: Of an account's events before the later slice, those that warm its state for a look between two epochs: as many as
 #: live state keeps to rebuild its own from.
 WARMING_EVENTS = FEATURE_ROWS
-#: About so many batches make an epoch, within these bounds: a short history needs the steps, a long one the speed.
-STEPS_AN_EPOCH = 100
-LEAST_BATCH, LARGEST_BATCH = 1_024, 8_192
 #: The self-supervised loss beside the supervised one. It shapes the state but must not drown the few frauds.
 SELF_SUPERVISED_WEIGHT = 0.1
 #: A fraud weighs as much as the square root of the legitimate events for each fraud, at most this much.
 LARGEST_POSITIVE_WEIGHT = 20.0
 #: Of the accepted events, those that the registration checks score once more.
 PROBE_EVENTS = 2_000
-
-Progress = Callable[[str, float], None]
-
-
-class TrainingRefused(ValueError):
-    """This history cannot teach a detector; the message says what is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """window: events of an account between two resets of its state; events_per_batch: None for what suits the length
-    of the history; validation_share: the latest part, never trained on; events_per_day: expected traffic, None for
-    that of the data; time_budget_seconds ends training early."""
-
-    hidden: int = 64
-    epochs: int = 12
-    patience: int = 3
-    learning_rate: float = 4e-3
-    weight_decay: float = 1e-4
-    window: int = 64
-    events_per_batch: int | None = None
-    validation_share: float = 0.25
-    least_events: int = 1_000
-    alerts_per_day: float = 100.0
-    events_per_day: float | None = None
-    reporting_limit: float = 10_000.0
-    time_budget_seconds: float | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,46 +64,38 @@ class TrainingResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequences:
-    """The history sorted by account, then time. Account k has the rows start[k] to stop[k], those from held_out[k] on
-    are in the later slice; validation bool[n] says the same per row. labels int8[n]: the truth, -1 unknown; known: what
-    labels said of the merchant at the time. Categories and memos are kept as int16."""
+class Surroundings:
+    """What epochs run in. deadline: of `clock`, in seconds; infinite without a time budget."""
 
-    features: Tensor
-    categories: Tensor
-    memos: Tensor | None
-    known: Tensor
-    labels: npt.NDArray[np.int8]
-    validation: npt.NDArray[np.bool_]
-    start: npt.NDArray[np.int64]
-    held_out: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-
-    @property
-    def trained_frauds(self) -> int:
-        return int(((self.labels == 1) & ~self.validation).sum())
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    deadline: float = math.inf
+    processes: Processes = ALONE
+    checkpoints: CheckpointStore = field(default_factory=NoCheckpoints)
 
 
 def train(
-    history: LabelledHistory,
+    history: History,
     config: TrainingConfig,
     progress: Progress,
     *,
     clock: Callable[[], float] = time.monotonic,
+    processes: Processes = ALONE,
+    checkpoints: CheckpointStore | None = None,
 ) -> TrainingResult:
-    """Raises TrainingRefused."""
-    began, events = clock(), history.events
-    check_history(events, history.labels, config)
+    """In the first of the processes; the others call `help_training`. Raises TrainingRefused."""
+    began = clock()
+    check_history(history, config)
     torch.manual_seed(config.seed)
-    generator = np.random.default_rng(config.seed)
     sequences = prepare(history, config, progress)
     detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
     taught = torch.from_numpy(~sequences.validation)
     detector.standardise_by(sequences.features[taught], sequences.known[taught])
     deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
-    fitted = fit(detector, sequences, config, generator, progress, clock, deadline)
-    model, metrics = finish(detector, sequences, events, config)
-    failed = failed_checks(model, events.take(np.arange(max(0, len(events) - PROBE_EVENTS), len(events))))
+    kept = NoCheckpoints() if checkpoints is None else checkpoints
+    fitted = fit_together(detector, sequences, config, Surroundings(progress, clock, deadline, processes, kept))
+    model, metrics = finish(detector, sequences, history, config)
+    failed = failed_checks(model, events_of(history, np.arange(max(0, len(history) - PROBE_EVENTS), len(history))))
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
     metrics |= fitted | {"seconds": clock() - began}
@@ -131,104 +103,123 @@ def train(
     return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)})
 
 
-def check_history(events: Events, labels: npt.NDArray[np.int8], config: TrainingConfig) -> None:
-    if len(events) < config.least_events:
-        raise TrainingRefused(f"{len(events)} events are too few; at least {config.least_events} are needed")
-    if len(labels) != len(events):
-        raise TrainingRefused(f"{len(labels)} labels for {len(events)} events")
-    if (np.diff(events.occurred_at) < 0).any():
+def check_history(history: History, config: TrainingConfig) -> None:
+    labels = history.labels
+    if len(history) < config.least_events:
+        raise TrainingRefused(f"{len(history)} events are too few; at least {config.least_events} are needed")
+    if len(labels) != len(history):
+        raise TrainingRefused(f"{len(labels)} labels for {len(history)} events")
+    if (np.diff(history.occurred_at) < 0).any():
         raise TrainingRefused("events must be in the order of their time")
     if (labels == 1).any() and not (labels == 0).any():
         raise TrainingRefused("every labelled event is a fraud; legitimate ones are needed as well")
 
 
-def validation_begin(occurred_at: npt.NDArray[np.int64], labels: npt.NDArray[np.int8], share: float) -> float:
-    """The time after which nothing is trained on: the later slice holds the share of what can judge a model, that is
-    of labelled events where there are frauds, else of all."""
-    judging = occurred_at[labels >= 0] if (labels == 1).any() else occurred_at
-    begin = float(np.quantile(judging, 1 - share))
-    if not occurred_at[0] <= begin < occurred_at[-1]:
-        raise TrainingRefused("the events are too close in time to keep the latest apart for validation")
-    return begin
+def fit_together(
+    detector: Detector, sequences: Sequences, config: TrainingConfig, surroundings: Surroundings
+) -> dict[str, float]:
+    """Hands the task to the other processes and does it with them."""
+    fingerprint = fingerprint_of(asdict(config), sequences.tensors(), surroundings.processes.count)
+    found = surroundings.checkpoints.load()
+    if surroundings.processes.count > 1:
+        task = {f"sequences.{name}": value for name, value in sequences.tensors().items()}
+        task |= {f"weights.{name}": value for name, value in detector.state_dict().items()}
+        task |= {"config": as_bytes(json.dumps(asdict(config)).encode()), "checkpoint": as_bytes(found or b"")}
+        task["fingerprint"] = as_bytes(fingerprint.encode())
+        surroundings.processes.share(task)
+    return fit(detector, sequences, config, surroundings, found, fingerprint)
 
 
-def prepare(history: LabelledHistory, config: TrainingConfig, progress: Progress) -> Sequences:
-    """Features of the whole history, sorted by account. Repeated event ids are left out."""
-    events = history.events
-    begin = validation_begin(events.occurred_at, history.labels, config.validation_share)
-    builder, release = FeatureBuilder(config.reporting_limit), LabelRelease(history)
-    columns: list[tuple[npt.NDArray[np.generic], ...]] = []
-    for rows in version_batches(events.occurred_at, FEATURE_CHUNK):
-        builder.use_labels(release.knowledge(int(events.occurred_at[rows[0]])))
-        built = builder.build(events.take(rows))
-        release.note(rows[built.rows], built.unexplained)
-        memos = np.zeros((len(built.rows), MEMO_PARTS)) if built.memos is None else built.memos
-        small = built.categories.astype(np.int16), memos.astype(np.int16)
-        columns.append((rows[built.rows], built.runs.slot, built.features, built.labels, *small))
-        progress("features", rows[-1] / len(events))
-    rows, slots, features, known, categories, memos = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    order = np.lexsort((rows, slots))
-    rows, slots = rows[order], slots[order]
-    start = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
-    stop = np.append(start[1:], len(rows))
-    validation = events.occurred_at[rows] > begin
-    progress("features", 1.0)
-    return Sequences(
-        features=torch.from_numpy(features[order]),
-        categories=torch.from_numpy(categories[order]),
-        memos=torch.from_numpy(memos[order]) if memos.any() else None,
-        known=torch.from_numpy(known[order]),
-        labels=history.labels[rows],
-        validation=validation,
-        start=start,
-        held_out=stop - np.add.reduceat(validation, start, dtype=np.int64),
-        stop=stop,
-    )
+def help_training(processes: Processes) -> Detector | None:
+    """What every process but the first does: its part of the trainings, until the first has no more. Gives the last
+    one's detector."""
+    detector = None
+    while task := processes.share(None):
+        config = TrainingConfig(**json.loads(text_of(task["config"])))
+        detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
+        detector.load_state_dict(under("weights.", task))
+        sequences = Sequences.from_tensors(under("sequences.", task))
+        surroundings = Surroundings(lambda stage, share: None, processes=processes)
+        found = task["checkpoint"].numpy().tobytes() or None
+        fit(detector, sequences, config, surroundings, found, text_of(task["fingerprint"]))
+    return detector
 
 
 def fit(
     detector: Detector,
     sequences: Sequences,
     config: TrainingConfig,
-    generator: np.random.Generator,
-    progress: Progress,
-    clock: Callable[[], float],
-    deadline: float,
+    surroundings: Surroundings,
+    checkpoint: bytes | None,
+    fingerprint: str,
 ) -> dict[str, float]:
-    """Epochs until the validation slice stops improving; leaves the best weights. The learning rate falls to nothing
-    along a cosine over the epochs or the time (Loshchilov and Hutter, 2017). Of the figures, the events trained
-    per second count the epochs whole, each with its look at the validation slice."""
+    """Epochs until the validation slice stops improving, from the checkpoint on where it is one of this training;
+    leaves the best weights. Of the figures, the events trained per second count the epochs whole, each with its look
+    at the validation slice."""
+    processes, clock = surroundings.processes, surroundings.clock
+    detector.to(processes.device)
     optimizer = torch.optim.AdamW(
         detector.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    weight, began, events = positive_weight(sequences), clock(), 0
-    best, best_quality, since_best, epoch = copy_of(detector), -math.inf, 0, 0
-    while epoch < config.epochs and since_best < config.patience and clock() < deadline:
-        epoch += 1
-        detector.train()
-        batches = training_batches(sequences, config, generator)
-        for number, rows_BT in enumerate(batches):
-            now = clock()
-            if now >= deadline:
-                break
-            done = max((epoch - 1 + number / len(batches)) / config.epochs, (now - began) / (deadline - began))
-            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
-            loss = batch_loss(detector, sequences, rows_BT, weight)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
-            optimizer.step()
-            events += int((rows_BT >= 0).sum())
-            progress(f"epoch {epoch}", (number + 1) / len(batches))
-        quality = validation_quality(detector, sequences)
-        if quality > best_quality:
-            best, best_quality, since_best = copy_of(detector), quality, 0
-        else:
-            since_best += 1
-    seconds = clock() - began
-    detector.load_state_dict(best)
-    speed = events / seconds if events and seconds > 0 else math.nan
-    return {"epochs": epoch, "best_validation": best_quality, "training_events_per_second": speed}
+    state = TrainingState(detector, optimizer, np.random.default_rng(config.seed))
+    if checkpoint is not None:
+        go_on_from(checkpoint, state, fingerprint)
+    weight, began = positive_weight(sequences), clock() - state.seconds
+    while (
+        state.epoch < config.epochs
+        and state.since_best < config.patience
+        and not processes.agreed(clock() >= surroundings.deadline)
+    ):
+        state.epoch += 1
+        train_epoch(state, sequences, config, surroundings, weight, began)
+        state.judged(processes.agreed(validation_quality(detector, sequences) if processes.is_first else 0.0))
+        state.seconds = clock() - began
+        if processes.is_first:
+            surroundings.checkpoints.save(state.to_bytes(fingerprint))
+    detector.load_state_dict(state.best)
+    detector.to("cpu")
+    speed = state.events / state.seconds if state.events and state.seconds > 0 else math.nan
+    return {"epochs": state.epoch, "best_validation": state.best_quality, "training_events_per_second": speed}
+
+
+def go_on_from(checkpoint: bytes, state: TrainingState, fingerprint: str) -> None:
+    try:
+        state.restore(checkpoint, fingerprint)
+        log.info("training goes on after epoch %d", state.epoch)
+    except UnusableCheckpoint as error:
+        log.warning("training starts anew, the checkpoint found cannot be used: %s", error)
+
+
+def train_epoch(
+    state: TrainingState,
+    sequences: Sequences,
+    config: TrainingConfig,
+    surroundings: Surroundings,
+    positive_weight: float | None,
+    began: float,
+) -> None:
+    """The learning rate falls to nothing along a cosine over the epochs or the time (Loshchilov and Hutter, 2017). Of
+    k processes each takes every k-th batch; where they do not come out even, the first ones are taken twice."""
+    detector, optimizer, processes = state.detector, state.optimizer, surroundings.processes
+    detector.train()
+    batches = training_batches(sequences, config, state.generator, processes.count)
+    steps = math.ceil(len(batches) / processes.count)
+    for number in range(steps):
+        now = surroundings.clock()
+        by_time = (now - began) / (surroundings.deadline - began) if now < surroundings.deadline else 1.0
+        done = processes.agreed(max((state.epoch - 1 + number / steps) / config.epochs, by_time))
+        if done >= 1.0:
+            break
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+        rows_BT = batches[(number * processes.count + processes.rank) % len(batches)]
+        loss = batch_loss(detector, sequences, rows_BT, positive_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        processes.average_gradients(detector.parameters())
+        torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
+        optimizer.step()
+        state.events += int((rows_BT >= 0).sum()) * processes.count
+        surroundings.progress(f"epoch {state.epoch}", (number + 1) / steps)
 
 
 def positive_weight(sequences: Sequences) -> float | None:
@@ -240,43 +231,6 @@ def positive_weight(sequences: Sequences) -> float | None:
     return min(max(math.sqrt(legitimate / frauds), 1.0), LARGEST_POSITIVE_WEIGHT)
 
 
-def batch_events(sequences: Sequences, config: TrainingConfig) -> int:
-    """At most so many events, padding included, make a batch."""
-    trained = int((~sequences.validation).sum())
-    return config.events_per_batch or min(max(trained // STEPS_AN_EPOCH, LEAST_BATCH), LARGEST_BATCH)
-
-
-def training_batches(sequences: Sequences, config: TrainingConfig, generator: np.random.Generator) -> list[Tensor]:
-    """Row numbers [B, T] of windows before the later slice, -1 where a window has ended, in random order. Windows of
-    like length share a batch; an account's first cut is drawn anew each time."""
-    length = sequences.held_out - sequences.start
-    offset = np.where(length > config.window, generator.integers(0, config.window, len(length)), 0)
-    windows = -(-(length + offset) // config.window)
-    account = np.repeat(np.arange(len(length)), windows)
-    number = np.arange(len(account)) - np.repeat(np.cumsum(windows) - windows, windows)
-    cut = sequences.start[account] - offset[account] + number * config.window
-    first = np.maximum(cut, sequences.start[account])
-    stop = np.minimum(cut + config.window, sequences.held_out[account])
-    batches = list(padded_rows(first, stop, batch_events(sequences, config)))
-    return [batches[place] for place in generator.permutation(len(batches))]
-
-
-def padded_rows(first: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], events_per_batch: int) -> Iterator[Tensor]:
-    """The rows of each sequence [first, stop) as batches [B, T] padded with -1, shortest first."""
-    length = stop - first
-    order = np.argsort(length, kind="stable")
-    order = order[np.searchsorted(length[order], 1) :]
-    at = 0
-    while at < len(order):
-        sequences = max(1, events_per_batch // int(length[order[at]]))
-        longest = int(length[order[min(at + sequences, len(order)) - 1]])
-        sequences = max(1, min(sequences, events_per_batch // longest))
-        chosen = order[at : at + sequences]
-        at += sequences
-        steps = np.arange(int(length[chosen].max()))
-        yield torch.from_numpy(np.where(steps < length[chosen][:, None], first[chosen][:, None] + steps, -1))
-
-
 def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positive_weight: float | None) -> Tensor:
     """The weighted cross-entropy of labelled events plus a share of the negative log-likelihood of all."""
     before_NH, after_NH, x_NX, categories_NC, rows_N = sequence_states(detector, sequences, rows_BT)
@@ -284,12 +238,12 @@ def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positi
     likelihood = surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean()
     if positive_weight is None:
         return likelihood
-    labels_N = torch.from_numpy(sequences.labels)[rows_N]
+    labels_N = torch.from_numpy(sequences.labels)[rows_N].to(detector.device)
     labelled_N = labels_N >= 0
     supervised = functional.binary_cross_entropy_with_logits(
-        detector.logits(after_NH, x_NX, surprises_NS, sequences.known[rows_N])[labelled_N],
+        detector.logits(after_NH, x_NX, surprises_NS, sequences.known[rows_N].to(detector.device))[labelled_N],
         labels_N[labelled_N].float(),
-        pos_weight=torch.tensor(positive_weight),
+        pos_weight=torch.tensor(positive_weight, device=detector.device),
         reduction="sum",
     )
     return supervised / max(int(labelled_N.sum()), 1) + SELF_SUPERVISED_WEIGHT * likelihood
@@ -299,11 +253,12 @@ def sequence_states(
     detector: Detector, sequences: Sequences, rows_BT: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """States before and after, inputs, categories and row numbers of the N real events of a padded batch."""
-    present_BT = rows_BT >= 0
+    present_BT, device = rows_BT >= 0, detector.device
     rows_N = rows_BT[present_BT]
-    categories_NC = sequences.categories[rows_N].long()
-    memos_NM = None if sequences.memos is None else sequences.memos[rows_N].long()
-    x_NX = detector.inputs(sequences.features[rows_N], categories_NC, memos_NM)
+    categories_NC = sequences.categories[rows_N].to(device).long()
+    memos_NM = None if sequences.memos is None else sequences.memos[rows_N].to(device).long()
+    x_NX = detector.inputs(sequences.features[rows_N].to(device), categories_NC, memos_NM)
+    present_BT = present_BT.to(device)
     x_BTX = x_NX.new_zeros(*rows_BT.shape, x_NX.shape[1])
     x_BTX[present_BT] = x_NX
     after_BTH, _ = detector.gru(x_BTX)
@@ -327,9 +282,9 @@ def outputs(detector: Detector, sequences: Sequences, first: npt.NDArray[np.int6
     logits, unusual, surprise = (torch.full((len(sequences.labels),), torch.nan) for _ in range(3))
     for rows_BT in padded_rows(first, sequences.stop, PASS_EVENTS):
         before, after, x, categories, rows = sequence_states(detector, sequences, rows_BT)
-        surprises, unusual[rows] = detector.surprise(before, x, categories)
-        logits[rows] = detector.logits(after, x, surprises, sequences.known[rows])
-        surprise[rows] = surprises.mean(1)
+        surprises, rare = detector.surprise(before, x, categories)
+        logits[rows] = detector.logits(after, x, surprises, sequences.known[rows].to(detector.device)).cpu()
+        unusual[rows], surprise[rows] = rare.cpu(), surprises.mean(1).cpu()
     return Outputs(*(answer.double().numpy() for answer in (logits, unusual, surprise)))
 
 
@@ -346,7 +301,7 @@ def validation_quality(detector: Detector, sequences: Sequences) -> float:
 
 
 def finish(
-    detector: Detector, sequences: Sequences, events: Events, config: TrainingConfig
+    detector: Detector, sequences: Sequences, history: History, config: TrainingConfig
 ) -> tuple[TrainedDetector, dict[str, float]]:
     """Fusion, calibration, threshold and figures, all from the later slice, with states as when live."""
     answers, later = outputs(detector, sequences, sequences.start), sequences.validation
@@ -357,8 +312,8 @@ def finish(
     raw = surprise_weight * (unusual - mean) / scale + (1 - surprise_weight) * answers.logits[later]
     calibration = calibrate(raw, labels)
     scores = calibration.score(raw)
-    span_days = max(1e-6, (int(events.occurred_at[-1]) - int(events.occurred_at[0])) / MILLISECONDS_A_DAY)
-    events_per_day = config.events_per_day or len(events) / span_days
+    span_days = max(1e-6, (int(history.occurred_at[-1]) - int(history.occurred_at[0])) / MILLISECONDS_A_DAY)
+    events_per_day = config.events_per_day or len(history) / span_days
     threshold = threshold_for_budget(scores, config.alerts_per_day, events_per_day)
     metrics: dict[str, float] = {
         "events": len(sequences.labels),
@@ -386,5 +341,13 @@ def finish(
     return model, metrics
 
 
-def copy_of(detector: Detector) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in detector.state_dict().items()}
+def as_bytes(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def text_of(data: Tensor) -> str:
+    return data.numpy().tobytes().decode()
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

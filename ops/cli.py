@@ -109,7 +109,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a detector and register it."""
-    from models.train_detector import TrainingConfig
+    from models.labels import History
+    from models.sequences import TrainingConfig
     from ops.clock import utc_now
     from ops.compose import read_rates
     from ops.jobs.history import history_from_database, history_from_files
@@ -123,7 +124,7 @@ def train(
     horizon = settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days)
     rates = read_rates(settings.rates)
     if transactions is not None:
-        history = history_from_files(transactions, labels, rates, label_horizon=horizon)
+        history: History = history_from_files(transactions, labels, rates, label_horizon=horizon)
     else:
         history = history_from_database(sql, rates, now=utc_now(), label_horizon=horizon)
     config = TrainingConfig(

@@ -3,7 +3,7 @@
 from alembic.util import CommandError
 
 from models.artifact import BadModel
-from models.train_detector import TrainingRefused
+from models.sequences import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
 from ops.compose import WorkerFailed
 from ops.demo.prepare import DemoRefused

@@ -1,17 +1,18 @@
 """Stored transactions for replay and training, and the life of feedback: pending, joined, expired."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, exists, func, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, false, func, or_, select, text, update
 from sqlalchemy.sql import Select
 
 from storage.database import Database
 from storage.tables import Alert, Feedback, TrainingRun, Transaction
+from storage.views import labels_joined_by
 
 Int64s = npt.NDArray[np.int64]
 TEXTS = ("event_id", "account_id", "merchant_id", "currency", "channel", "country", "category", "memo")
@@ -49,6 +50,42 @@ class LabelledColumns:
     given_at: Int64s
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledEntities:
+    """The same without the transactions themselves; occurred_at in epoch milliseconds."""
+
+    account_id: list[str]
+    merchant_id: list[str]
+    occurred_at: Int64s
+    label: npt.NDArray[np.int8]
+    given_at: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryCut:
+    """What a history holds, whenever it is read: transactions before a moment and before an offset of each (topic
+    generation, partition), and the labels joined by that moment. Offsets are stored in order, so nothing comes to lie
+    before them later."""
+
+    until: datetime
+    ends: tuple[tuple[int, int, int], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"until": self.until.isoformat(), "ends": [list(end) for end in self.ends]}
+
+    @staticmethod
+    def from_json(said: Mapping[str, Any]) -> "HistoryCut":
+        ends = tuple((int(generation), int(partition), int(offset)) for generation, partition, offset in said["ends"])
+        return HistoryCut(datetime.fromisoformat(said["until"]), ends)
+
+
+def history_cut(connection: Connection, until: datetime) -> HistoryCut:
+    """Of all that is stored now."""
+    place = Transaction.topic_generation, Transaction.source_partition
+    statement = select(*place, func.max(Transaction.source_offset)).group_by(*place).order_by(*place)
+    return HistoryCut(until, tuple((row[0], row[1], row[2] + 1) for row in connection.execute(statement)))
+
+
 def stored_transactions(
     connection: Connection,
     *,
@@ -72,27 +109,51 @@ def stored_transactions(
 
 
 def labelled_transactions(
-    connection: Connection, *, since: datetime | None, until: datetime, batch_rows: int = 20_000
+    connection: Connection, *, since: datetime | None, cut: HistoryCut, batch_rows: int = 20_000
 ) -> Iterator[LabelledColumns]:
-    """All transactions between two moments, in the order of their time, with what is known of them."""
-    labels = text("SELECT event_id, label, given_at FROM event_labels").columns(
-        Feedback.event_id.expression, Feedback.label.expression, Feedback.given_at.expression
+    """All transactions of a cut from a moment on, in the order of their time, with what is known of them."""
+    names = ("source_partition", "source_offset", "occurred_at", "recorded_at", "amount_e4", *TEXTS)
+    for rows in _labelled(connection, names, since, cut, batch_rows):
+        yield LabelledColumns(_as_columns(rows), *_labels_of(rows))
+
+
+def labelled_entities(
+    connection: Connection, *, cut: HistoryCut, batch_rows: int = 20_000
+) -> Iterator[LabelledEntities]:
+    """The same rows in the same order, of each only whose it is, when, and what is known of it."""
+    for rows in _labelled(connection, ("account_id", "merchant_id", "occurred_at"), None, cut, batch_rows):
+        accounts, merchants = [row.account_id for row in rows], [row.merchant_id for row in rows]
+        times = _milliseconds(tuple(row.occurred_at for row in rows))
+        yield LabelledEntities(accounts, merchants, times, *_labels_of(rows))
+
+
+def _labelled(
+    connection: Connection, names: Collection[str], since: datetime | None, cut: HistoryCut, batch_rows: int
+) -> Iterator[list[Row[Any]]]:
+    labels = text(labels_joined_by(connection.dialect.name)).bindparams(
+        bindparam("joined_by", cut.until, type_=Feedback.joined_at.type)
     )
-    known = labels.subquery("known")
+    columns = Feedback.event_id.expression, Feedback.label.expression, Feedback.given_at.expression
+    known = labels.columns(*columns).subquery("known")
+    place = Transaction.topic_generation, Transaction.source_partition, Transaction.source_offset
+    inside = [
+        and_(place[0] == generation, place[1] == partition, place[2] < end) for generation, partition, end in cut.ends
+    ]
     statement = (
-        _columns(known.c.label, known.c.given_at)
+        select(*(getattr(Transaction, name) for name in names), known.c.label, known.c.given_at)
         .outerjoin(known, known.c.event_id == Transaction.event_id)
-        .where(Transaction.occurred_at < until)
-        .order_by(Transaction.occurred_at, Transaction.source_partition, Transaction.source_offset)
+        .where(Transaction.occurred_at < cut.until, or_(false(), *inside))
+        .order_by(Transaction.occurred_at, *place)
     )
     if since is not None:
         statement = statement.where(Transaction.occurred_at >= since)
+    return _batches(connection, statement, batch_rows)
+
+
+def _labels_of(rows: list[Row[Any]]) -> tuple[npt.NDArray[np.int8], Int64s]:
     codes = {"fraud": 1, "legitimate": 0, None: -1}
-    for rows in _batches(connection, statement, batch_rows):
-        given_at = [0 if row.given_at is None else round(row.given_at.timestamp() * 1000) for row in rows]
-        yield LabelledColumns(
-            _as_columns(rows), np.array([codes[row.label] for row in rows], np.int8), np.array(given_at, np.int64)
-        )
+    given_at = [0 if row.given_at is None else round(row.given_at.timestamp() * 1000) for row in rows]
+    return np.array([codes[row.label] for row in rows], np.int8), np.array(given_at, np.int64)
 
 
 def join_feedback(connection: Connection, topic_generation: int, partitions: Collection[int], now: datetime) -> int:

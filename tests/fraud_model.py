@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models.train_detector import TrainingConfig, train
+from models.sequences import TrainingConfig
+from models.train_detector import train
 from tests.models.synthetic import history
 
 ACCOUNTS = 300

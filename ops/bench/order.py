@@ -21,7 +21,7 @@ from models.feature_schema import FEATURES
 from models.labels import LabelledHistory
 from models.metrics import average_precision, roc_auc
 from models.scoring import Scorer
-from models.train_detector import TrainingConfig
+from models.sequences import TrainingConfig
 from ops.bench.boosted_trees import boosted_trees
 from ops.bench.own_features import own_features
 from ops.bench.packages import package

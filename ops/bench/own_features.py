@@ -15,7 +15,7 @@ from models.feature_schema import FEATURES
 from models.features import FeatureBuilder
 from models.labels import LabelledHistory, LabelRelease, version_batches
 from models.merchant_labels import LABEL_FEATURES
-from models.train_detector import FEATURE_CHUNK
+from models.sequences import FEATURE_CHUNK
 
 REPORTING_LIMIT = 10_000.0
 Progress = Callable[[str, float], None]

@@ -22,7 +22,8 @@ from sqlalchemy.engine import make_url
 from models.events import Events
 from models.feature_schema import FEATURE_SCHEMA
 from models.labels import LabelledHistory
-from models.train_detector import TrainingConfig, train
+from models.sequences import TrainingConfig
+from models.train_detector import train
 from ops.clock import utc_now
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import ServiceUnavailable

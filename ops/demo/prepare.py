@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from models.events import Events
 from models.labels import LabelledHistory
-from models.train_detector import TrainingConfig
+from models.sequences import TrainingConfig
 from ops.clock import utc_now
 from ops.embedded import EmbeddedServices
 from ops.jobs.train import train_and_register

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from models.alert_budget import AlertBudget
 from models.events import MILLISECONDS_A_DAY, Events
 from models.gate import Verdict
-from models.labels import VERSION_INTERVAL, LabelledHistory, LabelRelease
+from models.labels import VERSION_INTERVAL, History, LabelledHistory, LabelRelease
 from models.scoring import ScoredBatch, Scorer
-from models.train_detector import TrainingRefused, TrainingResult
+from models.sequences import TrainingRefused
+from models.train_detector import TrainingResult
 from ops.jobs.challenge import (
     DEFAULT_ALERTS_PER_DAY,
     Incumbent,
@@ -281,7 +282,7 @@ class Replay:
         share = result.metrics["alerts_per_day"] / result.metrics["events_per_day"]
         return failed_trial(self._scorer.trial(result.model), self._scorer.trial(self._scorer.model), share)
 
-    def _take_over(self, result: TrainingResult, taught: LabelledHistory) -> str:
+    def _take_over(self, result: TrainingResult, taught: History) -> str:
         until = taught_until(result.metrics, round(trained_until(taught).timestamp() * 1000))
         self._champion = Incumbent(result.model, until, result.metrics["alerts_per_day"])
         self._models.append(self._next_name())

@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from models.artifact import TrainedDetector
 from models.checks import failed_checks
-from models.events import MILLISECONDS_A_DAY, Events
+from models.events import MILLISECONDS_A_DAY
 from models.gate import GateRules, JudgedEvents, Kind, Verdict, judge, too_few
-from models.labels import LabelledHistory, LabelRelease, version_batches
+from models.labels import History, LabelRelease, events_of, version_portions
 from models.scoring import Scorer
-from models.train_detector import PROBE_EVENTS, TrainingConfig, TrainingRefused, TrainingResult
+from models.sequences import TrainingConfig, TrainingRefused
+from models.train_detector import PROBE_EVENTS, TrainingResult
 
 SCORED_AT_ONCE = 8_192
 DEFAULT_ALERTS_PER_DAY = 100.0
@@ -29,7 +30,7 @@ DEFAULT_HIDDEN = 64
 LEAST_SPAN = 3 * MILLISECONDS_A_DAY
 
 Progress = Callable[[str, float], None]
-Trainer = Callable[[LabelledHistory, TrainingConfig, Progress], TrainingResult]
+Trainer = Callable[[History, TrainingConfig, Progress], TrainingResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +73,31 @@ class Challenge:
     the challenger was, or would have been, trained on."""
 
     verdict: Verdict
-    taught: LabelledHistory
+    taught: History
     result: TrainingResult | None = None
 
 
-def first_training(
-    history: LabelledHistory, rules: RetrainingRules, trainer: Trainer, progress: Progress
-) -> TrainingResult:
+def first_training(history: History, rules: RetrainingRules, trainer: Trainer, progress: Progress) -> TrainingResult:
     """Whatever can be trained beats none, so all of the history teaches. Raises TrainingRefused."""
     config = with_validation(training_config(rules, None), history, rules)
     return trainer(history, config, progress)
 
 
 def challenge(
-    history: LabelledHistory, champion: Incumbent, rules: RetrainingRules, trainer: Trainer, progress: Progress
+    history: History, champion: Incumbent, rules: RetrainingRules, trainer: Trainer, progress: Progress
 ) -> Challenge:
     """Raises TrainingRefused."""
     taught, rows = split(history, champion.trained_until, rules)
-    fraud, account = history.labels[rows] == 1, account_numbers(history.events, rows)
+    fraud, account = history.labels[rows] == 1, history.accounts.number[rows].astype(np.int64)
     config = with_validation(training_config(rules, champion), taught, rules)
     kind = kind_of(config, champion)
     verdict = too_few(fraud, account, kind, rules.gate)
     if verdict is not None:  # before an hour of training rather than after it
-        until = datetime.fromtimestamp(int(taught.events.occurred_at[-1]) / 1000, UTC)
+        until = datetime.fromtimestamp(int(taught.occurred_at[-1]) / 1000, UTC)
         reason = f"{verdict.reason}, in matured events after {until:%Y-%m-%d %H:%M} UTC"
         return Challenge(replace(verdict, reason=reason), taught)
     result = trainer(taught, config, progress)
-    failed = failed_checks(result.model, history.events.take(rows[-PROBE_EVENTS:]))
+    failed = failed_checks(result.model, events_of(history, rows[-PROBE_EVENTS:]))
     if failed:
         raise TrainingRefused(f"the challenger is unfit for use: {'; '.join(failed)}")
     old, new = scores_of(champion.model, result.model, history, progress)
@@ -108,23 +107,21 @@ def challenge(
         account[known],
         old[rows][known],
         new[rows][known],
-        budget_share(history.events.occurred_at[rows], config.alerts_per_day),
+        budget_share(history.occurred_at[rows], config.alerts_per_day),
     )
     return Challenge(judge(judged, kind, rules.gate, np.random.default_rng(rules.seed)), taught, result)
 
 
-def split(
-    history: LabelledHistory, champion_until: int, rules: RetrainingRules
-) -> tuple[LabelledHistory, npt.NDArray[np.intp]]:
+def split(history: History, champion_until: int, rules: RetrainingRules) -> tuple[History, npt.NDArray[np.intp]]:
     """What may teach, and the rows that judge: matured, later than all of that and than what the champion knew.
     champion_until in epoch milliseconds. Raises TrainingRefused."""
-    times, labels = history.events.occurred_at, history.labels
+    times, labels = history.occurred_at, history.labels
     matured = labels >= 0
     if not (labels == 1).any():
         raise TrainingRefused(f"no fraud is known among {int(matured.sum())} matured events")
     cut = max(later_slice_begin(times, labels, rules.judged_share, rules.enough_frauds), champion_until)
     count = int(np.searchsorted(times, cut, "right"))
-    return history.take(np.arange(count)), np.flatnonzero(matured & (times > cut))
+    return history.first(count), np.flatnonzero(matured & (times > cut))
 
 
 def later_slice_begin(
@@ -139,9 +136,9 @@ def later_slice_begin(
     return max(begin, min(int(frauds[-enough_frauds - 1]), int(matured[-1]) - LEAST_SPAN))
 
 
-def with_validation(config: TrainingConfig, history: LabelledHistory, rules: RetrainingRules) -> TrainingConfig:
+def with_validation(config: TrainingConfig, history: History, rules: RetrainingRules) -> TrainingConfig:
     """The same with the share that the rules keep for validation from what teaches."""
-    times, labels = history.events.occurred_at, history.labels
+    times, labels = history.occurred_at, history.labels
     share = rules.validation_share
     if (labels == 1).any():
         matured = times[labels >= 0]
@@ -172,26 +169,20 @@ def kind_of(config: TrainingConfig, champion: Incumbent) -> Kind:
 
 
 def scores_of(
-    champion: TrainedDetector, challenger: TrainedDetector, history: LabelledHistory, progress: Progress
+    champion: TrainedDetector, challenger: TrainedDetector, history: History, progress: Progress
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """float64[n] each, NaN for repeats: both over the same features, with what labels said at each moment."""
-    scorer, release, times = Scorer(champion), LabelRelease(history), history.events.occurred_at
+    scorer, release, times = Scorer(champion), LabelRelease(history), history.occurred_at
     scorer.start_shadow(challenger)
     old, new = np.full(len(times), np.nan), np.full(len(times), np.nan)
-    for rows in version_batches(times, SCORED_AT_ONCE):
+    for rows, events in version_portions(history, SCORED_AT_ONCE):
         scorer.use_labels(release.knowledge(int(times[rows[0]])))
-        scored = scorer.score(history.events.take(rows))
+        scored = scorer.score(events)
         assert scored.shadow is not None
         old[rows], new[rows] = scored.score, scored.shadow.score
         release.note(rows[scored.built.rows], scored.built.unexplained)
         progress("compare", (int(rows[-1]) + 1) / len(times))
     return old, new
-
-
-def account_numbers(events: Events, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """int64[len(rows)], from 0."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(events.account_id[row], len(numbers)) for row in rows.tolist()], np.int64)
 
 
 def budget_share(occurred_at: npt.NDArray[np.int64], alerts_per_day: float) -> float:

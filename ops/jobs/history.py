@@ -4,9 +4,11 @@ An event older than the label horizon without a label counts as legitimate; a yo
 self-supervised head (models/labels.py).
 """
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from models.events import MILLISECONDS_A_DAY, Events
-from models.labels import LabelledHistory
+from models.labels import Entities, LabelledHistory, Numbering, Times, milliseconds, training_labels
 from storage.database import Database
-from storage.training_data import labelled_transactions
+from storage.training_data import HistoryCut, history_cut, labelled_entities, labelled_transactions
 from streams.recovery import stored_events
 
 REQUIRED_COLUMNS = ("event_id", "occurred_at", "account_id", "merchant_id", "amount")
@@ -37,31 +39,90 @@ class UnreadableHistory(Exception):
     """The file of transactions or labels cannot be used; the message says why."""
 
 
+class HistoryChanged(Exception):
+    """Stored transactions of the history are gone, or have another time than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHistory:
+    """A history in SQL, read again from a cursor of its own for each pass; about 30 bytes an event are in memory. The
+    cut keeps out what came since the first look."""
+
+    database: Database
+    rates: Mapping[str, float]
+    cut: HistoryCut
+    occurred_at: Times
+    labels: npt.NDArray[np.int8]
+    known_at: Times
+    horizon: int
+    accounts: Entities
+    merchants: Entities
+
+    def __len__(self) -> int:
+        return len(self.occurred_at)
+
+    def batches(self, first: int = 0) -> Iterator[Events]:
+        """Raises HistoryChanged, DatabaseUnavailable."""
+        if first >= len(self):
+            return
+        begin = int(self.occurred_at[first])
+        at = int(np.searchsorted(self.occurred_at, begin, "left"))
+        since = datetime.fromtimestamp(begin / 1000, UTC) if first else None
+        with self.database.reading() as connection:
+            for columns in labelled_transactions(connection, since=since, cut=self.cut):
+                events = stored_events(columns.transactions, self.rates)
+                rows = np.arange(max(first - at, 0), min(len(events), len(self) - at))
+                if not np.array_equal(self.occurred_at[at : at + len(events)], events.occurred_at[: len(self) - at]):
+                    raise HistoryChanged("the stored transactions changed while they were read")
+                at += len(events)
+                if len(rows):
+                    yield events if len(rows) == len(events) else events.take(rows)
+                if at >= len(self):
+                    return
+        raise HistoryChanged(f"{len(self) - at} of the stored transactions are gone")
+
+    def first(self, count: int) -> "StoredHistory":
+        return replace(
+            self,
+            occurred_at=self.occurred_at[:count],
+            labels=self.labels[:count],
+            known_at=self.known_at[:count],
+            accounts=self.accounts.first(count),
+            merchants=self.merchants.first(count),
+        )
+
+
 def history_from_database(
     database: Database,
     rates: Mapping[str, float],
     *,
     now: datetime,
     label_horizon: timedelta,
+    cut: HistoryCut | None = None,
     progress: Callable[[], None] = lambda: None,
-) -> LabelledHistory:
-    """All of it, in memory. progress is called after each batch of rows."""
-    parts: list[Events] = []
-    known: list[npt.NDArray[np.int8]] = []
-    given_at: list[npt.NDArray[np.int64]] = []
+) -> StoredHistory:
+    """What is stored by now, or what was at the moment of a cut. progress is called after each batch of rows."""
+    accounts, merchants = Numbering(), Numbering()
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
     with database.reading() as connection:
-        for columns in labelled_transactions(connection, since=None, until=now):
-            parts.append(stored_events(columns.transactions, rates))
-            known.append(columns.label)
-            given_at.append(columns.given_at)
+        cut = cut or history_cut(connection, now)
+        for found in labelled_entities(connection, cut=cut):
+            numbers = accounts.of(found.account_id), merchants.of(found.merchant_id)
+            parts.append((found.occurred_at, found.label, found.given_at, *numbers))
             progress()
-    events = Events.concatenate(parts)
-    return LabelledHistory.of(
-        events,
-        np.concatenate([np.zeros(0, np.int8), *known]),
-        now=_milliseconds(now),
-        horizon=label_horizon,
-        given_at=np.concatenate([np.zeros(0, np.int64), *given_at]),
+    none = np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0, np.int64), *[np.zeros(0, np.int32)] * 2
+    columns = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+    occurred_at, known, given_at, account, merchant = columns
+    return StoredHistory(
+        database=database,
+        rates=rates,
+        cut=cut,
+        occurred_at=occurred_at,
+        labels=training_labels(occurred_at, known, now=_milliseconds(cut.until), horizon=label_horizon),
+        known_at=np.maximum(occurred_at + milliseconds(label_horizon), given_at),
+        horizon=milliseconds(label_horizon),
+        accounts=Entities(account, accounts.names),
+        merchants=Entities(merchant, merchants.names),
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from models.artifact import BadModel, TrainedDetector
 from models.gate import Verdict
-from models.labels import LabelledHistory
-from models.train_detector import TrainingRefused
+from models.labels import History
+from models.sequences import TrainingRefused
 from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training, taught_until
 from ops.jobs.history import history_from_database
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
@@ -127,7 +127,7 @@ def present_champion(registry: ModelRegistry) -> Champion | None:
         ) from error
 
 
-def first_model(work: Workplace, rules: RetrainingRules, history: LabelledHistory) -> Outcome:
+def first_model(work: Workplace, rules: RetrainingRules, history: History) -> Outcome:
     result = first_training(history, rules, work.trainer, work.progress)
     record = register_detector(work.registry, result, history, work.clock, alias="champion", why="first model")
     return Outcome("first model", "there was no champion", None, name_of(record), metrics=result.metrics)
@@ -136,7 +136,7 @@ def first_model(work: Workplace, rules: RetrainingRules, history: LabelledHistor
 def challenge_champion(
     work: Workplace,
     rules: RetrainingRules,
-    history: LabelledHistory,
+    history: History,
     champion: Champion,
     still_held: Callable[[], None],
 ) -> Outcome:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from models.train_detector import TrainingRefused
+from models.sequences import TrainingRefused
 from ops.jobs.challenge import Progress
 from ops.jobs.retrain import JOB, LOCK, Outcome
 from storage.database import Database, DatabaseUnavailable

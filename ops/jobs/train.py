@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import torch
 
-from models.labels import LabelledHistory
-from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
+from models.labels import History
+from models.sequences import TrainingConfig, TrainingRefused
+from models.train_detector import TrainingResult, train
 from storage.database import Database
 from storage.registry import ModelRecord, ModelRegistry
 from storage.training_data import finish_training_run, start_training_run
@@ -20,7 +21,7 @@ TRAINED_UNTIL = "trained_until"
 
 
 def train_and_register(
-    history: LabelledHistory,
+    history: History,
     config: TrainingConfig,
     registry: ModelRegistry,
     database: Database,
@@ -64,7 +65,7 @@ def recorded_run(database: Database, settings: Mapping[str, Any], clock: Callabl
 
 
 def train_on_one_thread(
-    history: LabelledHistory, config: TrainingConfig, progress: Callable[[str, float], None]
+    history: History, config: TrainingConfig, progress: Callable[[str, float], None]
 ) -> TrainingResult:
     """As fast as with two at these sizes, and the other core stays free."""
     torch.set_num_threads(1)
@@ -74,7 +75,7 @@ def train_on_one_thread(
 def register_detector(
     registry: ModelRegistry,
     result: TrainingResult,
-    history: LabelledHistory,
+    history: History,
     clock: Callable[[], datetime],
     *,
     alias: str,
@@ -93,8 +94,8 @@ def register_detector(
     )
 
 
-def trained_until(history: LabelledHistory) -> datetime:
+def trained_until(history: History) -> datetime:
     """The time of the latest event that taught or validated: of those with a label where there is one, else of all."""
-    times, labels = history.events.occurred_at, history.labels
+    times, labels = history.occurred_at, history.labels
     taught = times[labels >= 0] if (labels >= 0).any() else times
     return datetime.fromtimestamp(int(taught.max()) / 1000, UTC)

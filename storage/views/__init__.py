@@ -29,7 +29,15 @@ DIALECT_WORDS = {
 
 def view_sql(name: str, dialect: str) -> str:
     source = resources.files(__package__).joinpath(f"{name}.sql").read_text()
-    return Template(source).substitute(DIALECT_WORDS[dialect])
+    return Template(source).substitute(DIALECT_WORDS[dialect], joined_by="")
+
+
+def labels_joined_by(dialect: str) -> str:
+    """A query as the view event_labels is, of the labels joined by the moment :joined_by alone."""
+    source = resources.files(__package__).joinpath("event_labels.sql").read_text()
+    _, _, query = source.partition(" VIEW event_labels AS\n")
+    in_time = " AND coalesce(f.joined_at, f.recorded_at) <= :joined_by"
+    return Template(query).substitute(DIALECT_WORDS[dialect], joined_by=in_time).strip()
 
 
 def create_views(connection: Connection, names: Sequence[str]) -> None:

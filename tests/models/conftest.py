@@ -2,7 +2,8 @@
 
 import pytest
 
-from models.train_detector import TrainingConfig, TrainingResult, train
+from models.sequences import TrainingConfig
+from models.train_detector import TrainingResult, train
 from tests.models.synthetic import history
 
 

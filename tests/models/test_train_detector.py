@@ -16,19 +16,16 @@ from models.events import Events
 from models.labels import LabelledHistory
 from models.metrics import average_precision
 from models.scoring import Scorer
-from models.train_detector import (
+from models.sequences import (
     TrainingConfig,
     TrainingRefused,
-    TrainingResult,
     batch_events,
-    outputs,
     padded_rows,
     prepare,
-    train,
     training_batches,
     validation_begin,
-    validation_quality,
 )
+from models.train_detector import TrainingResult, outputs, train, validation_quality
 from tests.models.synthetic import History, history, scored_with_labels
 
 QUICK = TrainingConfig(hidden=8, epochs=2)

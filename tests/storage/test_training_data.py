@@ -1,5 +1,6 @@
 """Stored transactions for replay and training, and the life of feedback."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -8,11 +9,14 @@ from sqlalchemy import select, text
 from storage import tables
 from storage.database import Database
 from storage.training_data import (
+    HistoryCut,
     expire_feedback,
     fail_abandoned_runs,
     finish_training_run,
     has_pending_feedback,
+    history_cut,
     join_feedback,
+    labelled_entities,
     labelled_transactions,
     labels_joined_since,
     latest_run_start,
@@ -61,7 +65,7 @@ def test_columns_hold_what_was_stored(database: Database, rows: RowMaker) -> Non
 def test_no_transactions_are_no_batches(database: Database) -> None:
     with database.reading() as connection:
         assert list(stored_transactions(connection, topic_generation=1, partition=0, before_offset=9)) == []
-        assert list(labelled_transactions(connection, since=None, until=NOON)) == []
+        assert list(labelled_transactions(connection, since=None, cut=history_cut(connection, NOON))) == []
 
 
 def test_labelled_transactions_come_in_the_order_of_their_time(database: Database, rows: RowMaker) -> None:
@@ -74,12 +78,32 @@ def test_labelled_transactions_come_in_the_order_of_their_time(database: Databas
     rows.alert("A", ["e4"])
     rows.label("f5", "fraud", alert_id="A")
     with database.reading() as connection:
-        everything = list(labelled_transactions(connection, since=None, until=NOON + 9 * MINUTE, batch_rows=2))
-        until = NOON + 3 * MINUTE
-        (some,) = labelled_transactions(connection, since=NOON + MINUTE, until=until)
+        cut = history_cut(connection, NOON + 9 * MINUTE)
+        everything = list(labelled_transactions(connection, since=None, cut=cut, batch_rows=2))
+        entities = list(labelled_entities(connection, cut=cut, batch_rows=2))
+        (some,) = labelled_transactions(connection, since=NOON + MINUTE, cut=replace(cut, until=NOON + 3 * MINUTE))
     assert [batch.transactions.event_id for batch in everything] == [["e0", "e1"], ["e2", "e3"], ["e4"]]
     assert [batch.label.tolist() for batch in everything] == [[-1, 1], [-1, 0], [1]]
+    for batch, its in zip(everything, entities, strict=True):
+        assert (its.account_id, its.merchant_id) == (batch.transactions.account_id, batch.transactions.merchant_id)
+        assert its.occurred_at.tolist() == batch.transactions.occurred_at.tolist()
+        assert (its.label.tolist(), its.given_at.tolist()) == (batch.label.tolist(), batch.given_at.tolist())
     assert some.transactions.event_id == ["e1", "e2"]
+
+
+def test_what_comes_after_a_cut_is_not_in_it_however_old_it_is(database: Database, rows: RowMaker) -> None:
+    rows.transaction("e1", source_partition=0)
+    rows.label("f1", "fraud", event_id="e1", joined_at=NOON)
+    with database.reading() as connection:
+        cut = HistoryCut.from_json(history_cut(connection, NOON + MINUTE).as_json())
+    rows.transaction("late", occurred_at=NOON - MINUTE, source_partition=0)
+    rows.transaction("elsewhere", occurred_at=NOON - MINUTE, source_partition=1)
+    rows.label("f2", "legitimate", event_id="e1", given_at=NOON + MINUTE, joined_at=NOON + 2 * MINUTE)
+    with database.reading() as connection:
+        (found,) = labelled_transactions(connection, since=None, cut=cut)
+        (later,) = labelled_transactions(connection, since=None, cut=history_cut(connection, NOON + 3 * MINUTE))
+    assert (found.transactions.event_id, found.label.tolist()) == (["e1"], [1])
+    assert (sorted(later.transactions.event_id), later.label.max()) == (["e1", "elsewhere", "late"], 0)
 
 
 def test_a_reader_of_history_may_think_for_long_between_two_batches(database: Database, rows: RowMaker) -> None:

@@ -20,7 +20,8 @@ from models.gate import GateRules
 from models.labels import LabelledHistory
 from models.merchant_labels import LabelRecords, MerchantKnowledge, MerchantLabels
 from models.scoring import Scorer
-from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult
+from models.sequences import TrainingConfig, TrainingRefused
+from models.train_detector import TrainingResult
 from ops.jobs import backtest as module
 from ops.jobs.backtest import (
     BacktestOptions,

@@ -7,7 +7,7 @@ import pytest
 
 from models.events import Events
 from models.feature_schema import FEATURES
-from models.train_detector import TrainingConfig
+from models.sequences import TrainingConfig
 from ops.bench.order import NEVER, last_of_bursts, run_order
 from ops.bench.own_features import own_features
 from ops.simulate.order import OrderConfig, order_transactions

@@ -9,7 +9,7 @@ import pytest
 from models.events import MILLISECONDS_A_DAY, Events
 from models.feature_schema import FEATURES
 from models.labels import LabelledHistory
-from models.train_detector import TrainingConfig, prepare
+from models.sequences import TrainingConfig, prepare
 from ops.bench.own_features import own_features
 from ops.simulate.handbook import HandbookConfig, HandbookTransactions, handbook_transactions
 

@@ -9,7 +9,7 @@ from models.detector import Detector, DetectorConfig
 from models.events import Events
 from models.labels import LabelledHistory, LabelRelease
 from models.scoring import Scorer
-from models.train_detector import TrainingConfig, validation_begin
+from models.sequences import TrainingConfig, validation_begin
 from ops.jobs import challenge
 from ops.jobs.challenge import (
     Incumbent,

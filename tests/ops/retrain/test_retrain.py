@@ -16,8 +16,10 @@ from models.detector import Detector, DetectorConfig
 from models.feature_schema import FEATURE_SCHEMA
 from models.gate import GateRules
 from models.labels import LabelledHistory
-from models.train_detector import TrainingConfig, TrainingRefused, TrainingResult, train
+from models.sequences import TrainingConfig, TrainingRefused
+from models.train_detector import TrainingResult, train
 from ops.jobs.challenge import RetrainingRules
+from ops.jobs.history import StoredHistory
 from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.train import trained_until
 from storage import tables
@@ -43,7 +45,7 @@ class Loop:
 
     database: Database
     registry: ModelRegistry
-    trained: list[LabelledHistory] = field(default_factory=list)
+    trained: list[StoredHistory] = field(default_factory=list)
 
     def once(
         self,
@@ -56,7 +58,7 @@ class Loop:
         """labels: what training is given in place of the truth; during: what else happens while it trains;
         model: what comes of it instead."""
 
-        def trainer(history: LabelledHistory, config: TrainingConfig, progress: Any) -> TrainingResult:
+        def trainer(history: StoredHistory, config: TrainingConfig, progress: Any) -> TrainingResult:
             self.trained.append(history)
             during()
             result = train(replace(history, labels=labels(history.labels)), config, progress)
@@ -157,8 +159,8 @@ def test_neither_model_was_trained_on_what_judges_them(loop: Loop) -> None:
     (taught,) = loop.trained
     matured = PAST.events.occurred_at[PAST.labels >= 0]
     cut = np.quantile(matured, 0.8)
-    assert taught.events.occurred_at[-1] <= cut
-    assert len(taught.events) == len(taught.labels)
+    assert taught.occurred_at[-1] <= cut
+    assert len(taught) == len(taught.labels)
     assert outcome.verdict is not None
     assert outcome.verdict.events == (matured > cut).sum()
     record = loop.registry.champion(MODEL_NAME)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.train_detector import TrainingRefused
+from models.sequences import TrainingRefused
 from ops.jobs.retrain import JOB, LOCK, Outcome
 from ops.jobs.retrain_command import BadSchedule, parse_span
 from ops.jobs.retrain_schedule import RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
