@@ -60,6 +60,12 @@ def marked_processes(folder: Path) -> list[str]:
     return found
 
 
+def wait_for_its_worker(folder: Path) -> None:
+    """It trains before, for twenty seconds of a quiet machine."""
+    begun = "the worker of the demo runs"
+    wait_until(begun, lambda: any("ops worker" in command for command in marked_processes(folder)), 120)
+
+
 def assert_nothing_is_left(folder: Path) -> None:
     wait_until("every process of the demo has ended", lambda: not marked_processes(folder), 10)
     assert list(folder.iterdir()) == []
@@ -104,7 +110,7 @@ def test_services_of_ones_own_take_the_place_of_the_embedded_ones_and_are_left_c
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ended_while_it_prepares_the_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path, "--rate", "50") as process:
-        wait_until("the worker of the demo runs", lambda: any("ops worker" in c for c in marked_processes(tmp_path)))
+        wait_for_its_worker(tmp_path)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
@@ -114,7 +120,7 @@ def test_ended_while_it_prepares_the_demo_leaves_nothing_behind(tmp_path: Path, 
 
 def test_a_killed_demo_takes_its_services_with_it(tmp_path: Path) -> None:
     with demo(tmp_path, "--rate", "50") as process:
-        wait_until("the worker of the demo runs", lambda: any("ops worker" in c for c in marked_processes(tmp_path)))
+        wait_for_its_worker(tmp_path)
         process.kill()
         process.wait()
     wait_until("every process of the demo has ended", lambda: not marked_processes(tmp_path), 40)
