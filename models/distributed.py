@@ -80,10 +80,14 @@ class Processes:
 ALONE = Processes()
 
 
+def started_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def training_processes(device: str = "cpu") -> Iterator[Processes]:
     """Those of this torchrun, until the block ends. device: "cpu", or "cuda" for a GPU of each process's own."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not started_by_torchrun():
         yield Processes(device=torch.device(device))
         return
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)

@@ -79,7 +79,8 @@ class ModelRegistry:
 
     def __init__(self, database: Database, root: str) -> None:
         self._database = database
-        self._files, self._root = fsspec.core.url_to_fs(str(root))
+        self.root = str(root)
+        self._files, self._root = fsspec.core.url_to_fs(self.root)
 
     def register(
         self,

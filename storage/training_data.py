@@ -221,6 +221,19 @@ def fail_abandoned_runs(database: Database, model_name: str, job: str, now: date
         return connection.execute(statement).rowcount
 
 
+def unfinished_run(database: Database, model_name: str, job: str) -> Mapping[str, Any] | None:
+    """The configuration of a job's newest run where that came to no end of its own."""
+    with database.reading() as connection:
+        statement = (
+            select(TrainingRun.status, TrainingRun.config)
+            .where(*_of_job(model_name, job))
+            .order_by(TrainingRun.started_at.desc(), TrainingRun.run_id)
+            .limit(1)
+        )
+        newest = connection.execute(statement).one_or_none()
+    return newest.config if newest is not None and newest.status in ("running", "failed") else None
+
+
 def latest_run_start(database: Database, model_name: str, job: str) -> datetime | None:
     """When the newest run of a job began that came to an end of its own; None without one."""
     with database.reading() as connection:

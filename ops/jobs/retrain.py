@@ -4,28 +4,37 @@ How a challenger is trained and judged is challenge.py's business, the schedule 
 the registry is all that happens in the end: running workers look there.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from models.artifact import BadModel, TrainedDetector
+from models.checkpoint import CheckpointStore
 from models.gate import Verdict
 from models.labels import History
-from models.sequences import TrainingRefused
+from models.sequences import TrainingConfig, TrainingRefused
+from models.train_detector import TrainingResult
 from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training, taught_until
 from ops.jobs.history import history_from_database
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
+from storage.checkpoints import CheckpointFile
 from storage.database import Database
 from storage.exclusive import exclusively
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from storage.training_data import fail_abandoned_runs, finish_training_run
+from storage.training_data import HistoryCut, fail_abandoned_runs, finish_training_run, history_cut, unfinished_run
 from streams.detection import MODEL_NAME
 
 #: How these runs are told from others in `training_runs`, and the name of their lock.
 JOB = "retrain"
 LOCK = "retraining"
 ABANDONED = "the process ended before the run did"
+#: A run that was cut off longer ago is not gone on with: the labels that came since are worth more.
+GOES_ON_WITHIN = timedelta(days=1)
+
+CheckpointedTrainer = Callable[[History, TrainingConfig, Progress, CheckpointStore], TrainingResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,19 @@ class Workplace:
     rates: Mapping[str, float]
     clock: Callable[[], datetime]
     progress: Progress
-    trainer: Trainer = field(default=train_on_one_thread)
+    trainer: CheckpointedTrainer = field(default=train_on_one_thread)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pass stands: the history that it reads, and the name of its checkpoint. A pass that was cut off hands it
+    on to the next."""
+
+    cut: HistoryCut
+    checkpoint: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"cut": self.cut.as_json(), "checkpoint": self.checkpoint}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +107,15 @@ class Outcome:
 def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
     """Raises AlreadyRunning, DatabaseUnavailable, and TrainingRefused with what the history lacks."""
     with exclusively(work.database, LOCK) as still_held:
+        place = place_of(work, rules)
         fail_abandoned_runs(work.database, MODEL_NAME, JOB, work.clock(), ABANDONED)
-        with recorded_run(work.database, as_json(rules), work.clock) as run_id:
-            champion = present_champion(work.registry)
-            work.progress("history", 0.0)
-            history = history_from_database(
-                work.database,
-                work.rates,
-                now=work.clock(),
-                label_horizon=rules.label_horizon,
-                progress=lambda: work.progress("history", 0.0),
-            )
-            work.progress("history", 1.0)
-            if champion is None:
-                outcome = first_model(work, rules, history)
-            else:
-                outcome = challenge_champion(work, rules, history, champion, still_held)
+        checkpoint = CheckpointFile(work.registry.root, place.checkpoint)
+        with recorded_run(work.database, as_json(rules) | place.as_json(), work.clock) as run_id:
+            try:
+                outcome = pass_over(work, rules, place, checkpoint, still_held)
+            except TrainingRefused:
+                checkpoint.remove()
+                raise
             finish_training_run(
                 work.database,
                 run_id,
@@ -111,7 +125,48 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
                 model_version=int(outcome.challenger.rpartition(":")[2]) if outcome.challenger else None,
                 message=f"{outcome.decision}: {outcome.reason}",
             )
-            return outcome
+        checkpoint.remove()
+        return outcome
+
+
+def place_of(work: Workplace, rules: RetrainingRules) -> Place:
+    """That of a run by the same rules that was cut off lately and left a checkpoint, else a new one."""
+    now, left = work.clock(), unfinished_run(work.database, MODEL_NAME, JOB)
+    if left is not None and "checkpoint" in left:
+        place = Place(HistoryCut.from_json(left["cut"]), left["checkpoint"])
+        checkpoint = CheckpointFile(work.registry.root, place.checkpoint)
+        same_rules = left == json.loads(json.dumps(as_json(rules) | place.as_json()))
+        if same_rules and now - place.cut.until <= GOES_ON_WITHIN and checkpoint.exists():
+            return place
+        checkpoint.remove()
+    with work.database.reading() as connection:
+        return Place(history_cut(connection, now), uuid4().hex)
+
+
+def pass_over(
+    work: Workplace,
+    rules: RetrainingRules,
+    place: Place,
+    checkpoint: CheckpointStore,
+    still_held: Callable[[], None],
+) -> Outcome:
+    def trainer(history: History, config: TrainingConfig, progress: Progress) -> TrainingResult:
+        return work.trainer(history, config, progress, checkpoint)
+
+    champion = present_champion(work.registry)
+    work.progress("history", 0.0)
+    history = history_from_database(
+        work.database,
+        work.rates,
+        now=place.cut.until,
+        label_horizon=rules.label_horizon,
+        cut=place.cut,
+        progress=lambda: work.progress("history", 0.0),
+    )
+    work.progress("history", 1.0)
+    if champion is None:
+        return first_model(work, rules, history, trainer)
+    return challenge_champion(work, rules, history, champion, trainer, still_held)
 
 
 def present_champion(registry: ModelRegistry) -> Champion | None:
@@ -127,8 +182,8 @@ def present_champion(registry: ModelRegistry) -> Champion | None:
         ) from error
 
 
-def first_model(work: Workplace, rules: RetrainingRules, history: History) -> Outcome:
-    result = first_training(history, rules, work.trainer, work.progress)
+def first_model(work: Workplace, rules: RetrainingRules, history: History, trainer: Trainer) -> Outcome:
+    result = first_training(history, rules, trainer, work.progress)
     record = register_detector(work.registry, result, history, work.clock, alias="champion", why="first model")
     return Outcome("first model", "there was no champion", None, name_of(record), metrics=result.metrics)
 
@@ -138,9 +193,10 @@ def challenge_champion(
     rules: RetrainingRules,
     history: History,
     champion: Champion,
+    trainer: Trainer,
     still_held: Callable[[], None],
 ) -> Outcome:
-    found = challenge(history, champion.incumbent, rules, work.trainer, work.progress)
+    found = challenge(history, champion.incumbent, rules, trainer, work.progress)
     verdict, before = found.verdict, name_of(champion.record)
     if found.result is None:
         return Outcome(verdict.decision, verdict.reason, before, verdict=verdict)

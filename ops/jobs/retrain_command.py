@@ -7,12 +7,18 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
+from models.checkpoint import CheckpointStore
+from models.distributed import Processes, started_by_torchrun, training_processes
 from models.gate import Comparison
+from models.labels import History
+from models.sequences import TrainingConfig
+from models.train_detector import TrainingResult, help_training
 from ops.clock import utc_now
-from ops.compose import read_rates
-from ops.jobs.challenge import RetrainingRules
+from ops.compose import choose_device, read_rates
+from ops.jobs.challenge import Progress, RetrainingRules
 from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.retrain_schedule import Schedule, retrain_until_stopped, stoppable, stopped_by_signals
+from ops.jobs.train import train_on_one_thread
 from ops.progress import progress_bar
 from ops.settings import Settings
 from storage.database import open_database
@@ -35,17 +41,43 @@ def run_retraining(
     on_drift: bool,
     as_json: bool,
 ) -> None:
-    """Until the pass is over, or without `once` until a signal. Raises AlreadyRunning, BadSchedule, DatabaseUnavailable
-    and, with `once`, TrainingRefused and RetrainingStopped."""
+    """Until the pass is over, or without `once` until a signal; in all processes that torchrun started. Raises
+    AlreadyRunning, BadSchedule, DatabaseUnavailable and, with `once`, TrainingRefused and RetrainingStopped."""
     schedule = Schedule(parse_span(every), new_labels, on_drift)
+    # Alone it trains on the CPU, whose results are the same every time.
+    device = choose_device(settings.device).partition(":")[0] if started_by_torchrun() else "cpu"
+    with training_processes(device) as them:
+        if them.count > 1 and not once:
+            raise BadSchedule("several processes make one pass: give --once, and start them as often as you like")
+        if not them.is_first:
+            help_training(them)
+            return
+        retrain_here(settings, rules, schedule, them, once=once, as_json=as_json)
+        them.share({})
+
+
+def retrain_here(
+    settings: Settings,
+    rules: RetrainingRules,
+    schedule: Schedule,
+    processes: Processes,
+    *,
+    once: bool,
+    as_json: bool,
+) -> None:
     stopping = stopped_by_signals()
     database = open_database(settings.database.get_secret_value())
     database.check()
     registry, rates = ModelRegistry(database, settings.models), read_rates(settings.rates)
 
+    def trainer(
+        history: History, config: TrainingConfig, progress: Progress, checkpoints: CheckpointStore
+    ) -> TrainingResult:
+        return train_on_one_thread(history, config, progress, checkpoints, processes)
+
     def one_pass() -> Outcome:
         with progress_bar(as_json) as progress:
-            work = Workplace(database, registry, rates, utc_now, stoppable(progress, stopping))
+            work = Workplace(database, registry, rates, utc_now, stoppable(progress, stopping), trainer)
             return retrain_once(work, rules)
 
     def announce(outcome: Outcome) -> None:

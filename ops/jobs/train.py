@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import torch
 
+from models.checkpoint import CheckpointStore
+from models.distributed import ALONE, Processes
 from models.labels import History
 from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult, train
@@ -65,11 +67,15 @@ def recorded_run(database: Database, settings: Mapping[str, Any], clock: Callabl
 
 
 def train_on_one_thread(
-    history: History, config: TrainingConfig, progress: Callable[[str, float], None]
+    history: History,
+    config: TrainingConfig,
+    progress: Callable[[str, float], None],
+    checkpoints: CheckpointStore | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """As fast as with two at these sizes, and the other core stays free."""
     torch.set_num_threads(1)
-    return train(history, config, progress)
+    return train(history, config, progress, checkpoints=checkpoints, processes=processes)
 
 
 def register_detector(

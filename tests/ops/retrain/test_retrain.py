@@ -12,6 +12,7 @@ import torch
 from sqlalchemy import select
 
 from models.artifact import TrainedDetector
+from models.checkpoint import CheckpointStore
 from models.detector import Detector, DetectorConfig
 from models.feature_schema import FEATURE_SCHEMA
 from models.gate import GateRules
@@ -58,10 +59,13 @@ class Loop:
         """labels: what training is given in place of the truth; during: what else happens while it trains;
         model: what comes of it instead."""
 
-        def trainer(history: StoredHistory, config: TrainingConfig, progress: Any) -> TrainingResult:
+        def trainer(
+            history: Any, config: TrainingConfig, progress: Any, checkpoints: CheckpointStore
+        ) -> TrainingResult:
             self.trained.append(history)
             during()
-            result = train(replace(history, labels=labels(history.labels)), config, progress)
+            taught = replace(history, labels=labels(history.labels))
+            result = train(taught, config, progress, checkpoints=checkpoints)
             return replace(result, model=model(result.model))
 
         work = Workplace(self.database, self.registry, {}, lambda: NOW, lambda stage, done: None, trainer)
@@ -308,3 +312,58 @@ def test_a_model_knew_its_latest_labelled_event_or_without_labels_its_latest_eve
     for known, latest in ((labels, 4), (np.full(10, -1, np.int8), 9)):
         expected = datetime.fromtimestamp(int(some.occurred_at[latest]) / 1000, UTC)
         assert trained_until(LabelledHistory.matured(some, known)) == expected
+
+
+def stop_after_epoch(epoch: int) -> Callable[[str, float], None]:
+    """A progress that ends the pass in the middle of the next epoch."""
+
+    def progress(stage: str, share: float) -> None:
+        if stage == f"epoch {epoch + 1}":
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def pass_of(loop: Loop, now: datetime = NOW, progress: Any = lambda stage, done: None, **rules: Any) -> Outcome:
+    work = Workplace(loop.database, loop.registry, {}, lambda: now, progress)
+    return retrain_once(work, replace(RULES, **rules))
+
+
+def checkpoints_of(loop: Loop) -> list[Path]:
+    return list(Path(loop.registry.root, "checkpoints").glob("*"))
+
+
+def bytes_of(loop: Loop, name: str | None) -> bytes:
+    assert name is not None
+    return loop.registry.load(loop.registry.get(MODEL_NAME, int(name.rpartition(":")[2])))
+
+
+def test_a_pass_that_was_cut_off_goes_on_with_the_same_history_to_the_same_model(loop: Loop) -> None:
+    stored(loop, replace(PAST, events=PAST.events.take(np.arange(4_000)), labels=PAST.labels[:4_000]))
+    expected = bytes_of(loop, pass_of(loop, NOW - timedelta(hours=1)).challenger)
+    with loop.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE models SET alias = NULL")
+
+    with pytest.raises(KeyboardInterrupt):
+        pass_of(loop, progress=stop_after_epoch(2))
+    assert len(checkpoints_of(loop)) == 1
+    rest = np.arange(4_000, len(PAST.events))
+    store(loop.database, PAST.events.take(rest), PAST.labels[rest])  # comes later, and is not of that history
+    epochs = set[str]()
+    outcome = pass_of(loop, NOW + timedelta(hours=1), lambda stage, done: epochs.add(stage))
+
+    assert bytes_of(loop, outcome.challenger) == expected
+    assert not {"epoch 1", "epoch 2"} & epochs
+    assert "epoch 3" in epochs
+    assert checkpoints_of(loop) == []
+
+
+@pytest.mark.parametrize(("later", "rules"), [(timedelta(days=2), {}), (timedelta(hours=1), {"seed": 1})])
+def test_a_pass_by_other_rules_or_much_later_begins_anew(loop: Loop, later: timedelta, rules: dict[str, Any]) -> None:
+    stored(loop)
+    with pytest.raises(KeyboardInterrupt):
+        pass_of(loop, progress=stop_after_epoch(1))
+    stages = set[str]()
+    pass_of(loop, NOW + later, lambda stage, done: stages.add(stage), **rules)
+    assert "epoch 1" in stages
+    assert checkpoints_of(loop) == []

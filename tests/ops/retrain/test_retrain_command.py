@@ -153,3 +153,20 @@ def test_the_table_shows_both_models_with_the_difference_and_what_they_were_judg
     assert rows[1] == ("average precision", "0.610", "0.660", "+0.050", "+0.020 to +0.080")
     assert rows[2] == ("precision at the alert budget", "0.300", "0.250", "-0.050", "-0.100 to +0.010")
     assert table.caption == "judged on 12,345 matured events, 67 frauds in 45 accounts"
+
+
+def by_torchrun(database: Database, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    two = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    return start(database, folder, *two, "-m", "ops", "retrain", *arguments)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_two_processes_of_torchrun_make_one_pass_and_register_one_model(database: Database, tmp_path: Path) -> None:
+    past = history(3_000, accounts=100, days=20, seed=6, frauds=0.03)
+    store(database, past.events, past.labels)
+    output, errors = by_torchrun(database, tmp_path, "--once", "--json", *QUICK).communicate(timeout=120)
+    assert json.loads(output.splitlines()[-1])["decision"] == "first model", errors[-3_000:]
+    assert [status for status, _ in runs(database)] == ["succeeded"]
+    assert [record.version for record in ModelRegistry(database, str(tmp_path / "models")).list()] == [1]
+    again, errors = by_torchrun(database, tmp_path, "--once", "--json", *QUICK).communicate(timeout=120)
+    assert json.loads(again.splitlines()[-1])["decision"] == "not enough evidence", errors[-3_000:]
