@@ -50,6 +50,8 @@ SLOWEST, FASTEST = 0.05, 4.0
 CARRY, KEPT = 1.5, 0.9
 #: Log-odds that a model's own threshold moves for an e-fold rate, while its tail is unknown.
 OWN_TAIL = 0.5
+#: Alerts a day that mean none at all.
+LEAST_BUDGET = 1e-6
 #: How strongly the share of flagged events that open an alert is believed to be 1, and a model's own threshold right.
 PRIOR_ALERTS = 10.0
 #: Where fewer events of the week lie beyond a threshold, it is read off an exponential tail.
@@ -111,7 +113,7 @@ def budget_threshold(
     history: ScoreHistory, model: str, own_threshold: float, alerts_per_day: float, time: int
 ) -> float:
     """The score from which on the model's events alert, at a moment of event time (epoch milliseconds)."""
-    if alerts_per_day <= 0:
+    if alerts_per_day < LEAST_BUDGET:
         return float(np.nextafter(1.0, 2.0))
     models = _recent_hours(history, alerts_per_day, time)
     rhythm = _rhythm(list(models.values()), time)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.alert_budget import AlertBudget, budget_threshold
@@ -110,6 +110,7 @@ def test_a_budget_above_the_traffic_alerts_on_nearly_all_and_never_at_nothing() 
     st.floats(0, 1e6),
     st.integers(0, 41 * DAY),
 )
+@example([(0.0, 0, True, True)], 0.0, 5e-324, 0)
 @settings(max_examples=60)
 def test_whatever_was_counted_a_threshold_is_above_0_and_a_number(
     events: list[tuple[float, int, bool, bool]], own: float, alerts_per_day: float, time: int
