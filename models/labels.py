@@ -151,9 +151,9 @@ class LabelledHistory:
         return LabelledHistory(self.events.take(rows), self.labels[rows], self.known_at[rows], self.horizon)
 
     def as_of(self, now: int) -> "LabelledHistory":
-        """What was known at a moment: the events until then; a label that came later is not there, so that a matured
+        """What was known at a moment: the events before it; a label that came later is not there, so that a matured
         event counts as legitimate."""
-        past = self.take(np.arange(int(np.searchsorted(self.events.occurred_at, now, "right"))))
+        past = self.first(int(np.searchsorted(self.events.occurred_at, now, "left")))
         matured = past.events.occurred_at <= now - self.horizon
         as_known = np.where(past.known_at <= now, past.labels, 0)
         labels = np.where(matured & (past.labels >= 0), as_known, -1).astype(np.int8)
@@ -245,4 +245,4 @@ def events_of(history: History, rows: npt.NDArray[np.intp]) -> Events:
 
 
 def milliseconds(span: timedelta) -> int:
-    return int(span.total_seconds() * 1000)
+    return span // timedelta(milliseconds=1)

@@ -169,8 +169,7 @@ class MerchantLabels:
 
 def label_features(state: MerchantState, moment: int) -> npt.NDArray[np.float32]:
     """float32[m, 13], columns as LABEL_FEATURES names them."""
-    age = np.maximum(moment - state.as_of, 0)[:, None]
-    sums = state.sums * np.tile(np.exp(age / -SPANS), 3)
+    sums = _sums_at(state, moment)
     events, frauds, unexplained = sums[:, :2], np.maximum(sums[:, 2:4], 0.0), np.maximum(sums[:, 4:], 0.0)
     result = np.empty((len(state.as_of), len(LABEL_FEATURES)), np.float32)
     result[:, 0:2] = np.log1p(events)
@@ -185,6 +184,13 @@ def label_features(state: MerchantState, moment: int) -> npt.NDArray[np.float32]
     return result
 
 
+def _sums_at(state: MerchantState, moment: int) -> Floats:
+    """Decayed from `as_of` to a moment (epoch milliseconds)."""
+    age = np.maximum(moment - state.as_of, 0)[:, None]
+    sums: Floats = state.sums * np.tile(np.exp(age / -SPANS), 3)
+    return sums
+
+
 def nothing_known(merchants: int) -> npt.NDArray[np.float32]:
     """The features of merchants of which labels say nothing, float32[merchants, 13]."""
     return label_features(MerchantState.empty(merchants), 0)
@@ -192,8 +198,7 @@ def nothing_known(merchants: int) -> npt.NDArray[np.float32]:
 
 def _fold_sums(state: MerchantState, place: Rows, records: LabelRecords, known_at: int) -> None:
     """Everything as of known_at: an event counts by its own age, however late it became known."""
-    age = np.maximum(known_at - state.as_of, 0)[:, None]
-    state.sums *= np.tile(np.exp(age / -SPANS), 3)
+    state.sums = _sums_at(state, known_at)
     weight = np.exp(np.maximum(known_at - records.occurred_at, 0)[:, None] / -SPANS)
     change = np.where(records.fraud, 1.0, np.where(records.correction, -1.0, 0.0))[:, None] * weight
     counted = np.where(records.correction[:, None], 0.0, weight)

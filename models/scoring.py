@@ -41,25 +41,20 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """duplicate bool[n]; score float64[n] in 0..1, NaN for duplicates; flagged bool[n]: at or above threshold; shadow:
-    what the model in the shadow says of the same events."""
+    """duplicate bool[n]; score float64[n] in 0..1, NaN for duplicates; unexplained float64[n]: how little the account
+    alone explains each amount, 0 to 1, NaN for duplicates; flagged bool[n]: at or above threshold; shadow: what the
+    model in the shadow says of the same events."""
 
     events: Events
     duplicate: npt.NDArray[np.bool_]
     score: npt.NDArray[np.float64]
+    unexplained: npt.NDArray[np.float64]
     flagged: npt.NDArray[np.bool_]
     threshold: float
     score_kind: ScoreKind
     built: FeatureBatch
     network: NetworkPass | None
     shadow: ModelScores | None = None
-
-    @property
-    def unexplained(self) -> npt.NDArray[np.float64]:
-        """float64[n]: how little the account alone explains each amount, 0 to 1; NaN for duplicates."""
-        found = np.full(len(self.duplicate), np.nan)
-        found[self.built.rows] = self.built.unexplained
-        return found
 
     def places(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         """Where the feature batch holds these accepted batch rows."""
@@ -203,10 +198,13 @@ class Scorer:
 
 
 def _scored(events: Events, built: FeatureBatch, scores: ModelScores, shadow: ModelScores | None) -> ScoredBatch:
+    unexplained = np.full(len(built.duplicate), np.nan)
+    unexplained[built.rows] = built.unexplained
     return ScoredBatch(
         events=events,
         duplicate=built.duplicate,
         score=scores.score,
+        unexplained=unexplained,
         flagged=scores.flagged,
         threshold=scores.threshold,
         score_kind=scores.score_kind,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.alert_budget import AlertBudget
 from models.events import MILLISECONDS_A_DAY, Events
 from models.gate import Verdict
-from models.labels import VERSION_INTERVAL, History, LabelledHistory, LabelRelease
+from models.labels import VERSION_INTERVAL, History, LabelledHistory, LabelRelease, milliseconds
 from models.scoring import ScoredBatch, Scorer
 from models.sequences import TrainingRefused
 from models.train_detector import TrainingResult
@@ -182,9 +182,10 @@ class Replay:
         trainer: Trainer,
     ) -> None:
         count = len(events)
-        self._events, self._fraud, self._options = events, fraud, options
+        self._events, self._options = events, options
         labels = np.full(count, -1, np.int8) if fraud is None else fraud.astype(np.int8)
-        self._release = LabelRelease(LabelledHistory.matured(events, labels, options.rules.label_horizon))
+        self._labelled = LabelledHistory.matured(events, labels, options.rules.label_horizon)
+        self._release = LabelRelease(self._labelled)
         self._progress, self._trainer = progress, trainer
         self._scorer: Scorer | None = None
         self._champion: Incumbent | None = None
@@ -239,13 +240,7 @@ class Replay:
 
     def history(self, now: int) -> LabelledHistory:
         """What happened before a moment, and what was known of it."""
-        count = int(np.searchsorted(self._events.occurred_at, now, "left"))
-        past = self._events.take(np.arange(count))
-        if self._fraud is None:
-            return LabelledHistory.matured(past, np.full(count, -1, np.int8))
-        known = self._fraud[:count].astype(np.int8)
-        horizon = self._options.rules.label_horizon
-        return LabelledHistory.of(past, known, now=now, horizon=horizon)
+        return self._labelled.as_of(now)
 
     def _first(self, now: int) -> TrainingPass:
         history = self.history(now)
@@ -322,10 +317,6 @@ class Replay:
             threshold=threshold,
             model=self._models[-1],
         )
-
-
-def milliseconds(span: timedelta) -> int:
-    return round(span.total_seconds() * 1000)
 
 
 def day_of(time: int) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.events import MILLISECONDS_A_DAY, Events
+from models.labels import milliseconds
 from models.metrics import average_precision, calibration_error, roc_auc
-from ops.jobs.backtest import BacktestOptions, BacktestResult, day_of, milliseconds
+from ops.jobs.backtest import BacktestOptions, BacktestResult, day_of
 
 DAYS_A_WEEK = 7
 Floats = npt.NDArray[np.float64]
