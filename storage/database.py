@@ -43,6 +43,8 @@ TRANSIENT_IN_SQLITE = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     }
 )
+#: What the drivers raise for a table or a column that is not there, beside other mistakes in a statement.
+STATEMENT_REFUSED = (psycopg.ProgrammingError, sqlite3.OperationalError)
 MIGRATION_LOCK = 4_815_162_342
 
 
@@ -93,7 +95,8 @@ class Database:
 
     @contextmanager
     def translating_errors(self) -> Iterator[None]:
-        """Turns driver errors that are worth another try into DatabaseUnavailable."""
+        """Turns driver errors that are worth another try into DatabaseUnavailable, and statements that fail because the
+        schema is an older one (or none) into SchemaOutdated."""
         try:
             yield
         except sqlalchemy.exc.TimeoutError as error:
@@ -102,6 +105,8 @@ class Database:
             cause = error.orig if isinstance(error, DBAPIError) else error
             broken = isinstance(error, DBAPIError) and error.connection_invalidated
             if not broken and not is_transient(cause):
+                if isinstance(cause, STATEMENT_REFUSED):
+                    self.check()
                 raise
             locked = getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE
             kind = LockUnavailable if locked else DatabaseUnavailable

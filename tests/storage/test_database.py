@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from storage import tables
-from storage.database import BadDatabaseUrl, Database, DatabaseUnavailable, open_database, upgrade
+from storage.database import BadDatabaseUrl, Database, DatabaseUnavailable, SchemaOutdated, open_database, upgrade
 from tests.storage.rows import NOON, RowMaker
 
 CONTROL = "INSERT INTO stream_controls VALUES (1, 0, 'model', {offset}, 'detector:1')"
@@ -66,6 +66,14 @@ def test_refused_data_and_statements_are_not_an_absent_database(
 ) -> None:
     with pytest.raises(error), database.begin() as connection:
         connection.execute(text(statement))
+
+
+@pytest.mark.parametrize("opened", ["begin", "reading"])
+def test_a_statement_that_fails_for_want_of_a_schema_says_what_to_run(empty_database_url: str, opened: str) -> None:
+    database = open_database(empty_database_url)
+    with pytest.raises(SchemaOutdated, match="headgate db upgrade"), getattr(database, opened)() as connection:
+        connection.execute(text("SELECT * FROM models"))
+    database.engine.dispose()
 
 
 def test_a_reader_neither_waits_for_a_writer_nor_sees_its_rows(database: Database) -> None:
