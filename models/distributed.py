@@ -86,11 +86,14 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def training_processes(device: str = "cpu") -> Iterator[Processes]:
-    """Those of this torchrun, until the block ends. device: "cpu", or "cuda" for a GPU of each process's own."""
+    """Those of this torchrun, until the block ends. device: "cpu" or "cuda"; with torchrun, each process gets a GPU of
+    its own."""
     if not started_by_torchrun():
         yield Processes(device=torch.device(device))
         return
-    own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
+    own = torch.device(device)
+    if own.type == "cuda":
+        own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:

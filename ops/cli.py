@@ -112,7 +112,7 @@ def train(
     from models.labels import History
     from models.sequences import TrainingConfig
     from ops.clock import utc_now
-    from ops.compose import read_rates
+    from ops.compose import choose_device, read_rates
     from ops.jobs.history import history_from_database, history_from_files
     from ops.jobs.train import train_and_register
     from ops.progress import progress_bar
@@ -139,6 +139,7 @@ def train(
             promote="promoted by `headgate train --promote`" if promote else None,
             clock=utc_now,
             progress=progress,
+            device=choose_device(settings.device),
         )
     if as_json:
         print_json({"model": f"{record.name}:{record.version}", "alias": record.alias, "metrics": result.metrics})

@@ -22,6 +22,7 @@ from models.events import Events
 from models.labels import LabelledHistory
 from models.sequences import TrainingConfig
 from ops.clock import utc_now
+from ops.compose import choose_device
 from ops.embedded import EmbeddedServices
 from ops.jobs.train import train_and_register
 from ops.service import LOOPBACK, ServerCommand, Service, ServiceUnavailable, free_port, start_service, this_program
@@ -175,6 +176,7 @@ def first_detector(
         promote=MADE_BY_DEMO,
         clock=utc_now,
         progress=progress,
+        device=choose_device(settings.device),
     )
     return record
 

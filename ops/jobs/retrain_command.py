@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.checkpoint import CheckpointStore
-from models.distributed import Processes, started_by_torchrun, training_processes
+from models.distributed import Processes, training_processes
 from models.gate import Comparison
 from models.labels import History
 from models.sequences import TrainingConfig
@@ -44,9 +44,7 @@ def run_retraining(
     """Until the pass is over, or without `once` until a signal; in all processes that torchrun started. Raises
     AlreadyRunning, BadSchedule, DatabaseUnavailable and, with `once`, TrainingRefused and RetrainingStopped."""
     schedule = Schedule(parse_span(every), new_labels, on_drift)
-    # Alone it trains on the CPU, whose results are the same every time.
-    device = choose_device(settings.device).partition(":")[0] if started_by_torchrun() else "cpu"
-    with training_processes(device) as them:
+    with training_processes(choose_device(settings.device)) as them:
         if them.count > 1 and not once:
             raise BadSchedule("several processes make one pass: give --once, and start them as often as you like")
         if not them.is_first:

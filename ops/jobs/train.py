@@ -31,12 +31,13 @@ def train_and_register(
     promote: str | None,
     clock: Callable[[], datetime],
     progress: Callable[[str, float], None],
+    device: str = "cpu",
 ) -> tuple[ModelRecord, TrainingResult]:
     """promote: why the model becomes the champion; None makes it a challenger, but for the first one. Records the run
     in `training_runs`, whatever comes of it. Raises TrainingRefused."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with recorded_run(database, settings, clock) as run_id:
-        result = train_on_one_thread(history, config, progress)
+        result = train_on_one_thread(history, config, progress, processes=Processes(device=torch.device(device)))
     first = registry.champion(MODEL_NAME) is None
     record = register_detector(
         registry,

@@ -39,16 +39,21 @@ with training_processes() as processes:
 """
 
 
-def test_two_processes_end_with_the_same_weights_as_good_as_those_of_one(tmp_path: Path) -> None:
-    script = tmp_path / "training.py"
-    script.write_text(TRAINING)
-    checkout = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+def run_with_torchrun(script: str, folder: Path, processes: int) -> None:
+    """The script in so many processes, with the folder as its argument and with this process's packages."""
+    written = folder / "training.py"
+    written.write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    packages = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    environment = os.environ | {"PYTHONPATH": packages, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=HELPERS_END
+        [*command, str(written), str(folder)], env=environment, capture_output=True, text=True, timeout=HELPERS_END
     )
     assert done.returncode == 0, done.stderr[-3_000:]
+
+
+def test_two_processes_end_with_the_same_weights_as_good_as_those_of_one(tmp_path: Path) -> None:
+    run_with_torchrun(TRAINING, tmp_path, 2)
 
     first, second = (safetensors.torch.load_file(tmp_path / rank) for rank in ("0", "1"))
     assert first.keys() == second.keys()
