@@ -3,15 +3,16 @@
 Foreign, damaged or outdated files are refused with BadModel; nothing in them is executed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from models.calibration import LEVELS, Calibration
@@ -24,9 +25,11 @@ MOST_UNITS = 65_536
 #: What safetensors and msgspec raise about bytes that are something else; RecursionError about lists without end.
 UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError)
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 class BadModel(ValueError):
-    """This file is no detector that this version can use; the message says why."""
+    """This file is no model that this version can use; the message says why."""
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -111,19 +114,10 @@ class TrainedDetector:
 
 
 def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
+    text, tensors = described_weights(data, "detector")
     try:
-        tensors = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        text = msgspec.json.decode(data[8 : 8 + length])["__metadata__"]["headgate"]
         kind = msgspec.json.decode(text, type=_Kind)
-    except (
-        msgspec.MsgspecError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        safetensors.SafetensorError,
-    ) as error:
+    except msgspec.MsgspecError as error:
         raise BadModel("not a detector in safetensors format, or damaged") from error
     if kind.format != FORMAT:
         raise BadModel(f"format {kind.format!r} is unknown, this version reads {FORMAT!r}")
@@ -133,6 +127,20 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
         return msgspec.json.decode(text, type=Description), tensors
     except msgspec.MsgspecError as error:
         raise BadModel(f"the detector's description is wrong: {error}") from error
+
+
+def described_weights(data: bytes, what: str) -> tuple[str, dict[str, torch.Tensor]]:
+    """The description of a model file, still as text, and its weights. Raises BadModel."""
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        text = msgspec.json.decode(data[8 : 8 + length])["__metadata__"]["headgate"]
+        if not isinstance(text, str):
+            raise TypeError("a description is a text")
+        msgspec.json.decode(text)
+        return text, tensors
+    except UNREADABLE as error:
+        raise BadModel(f"not a {what} in safetensors format, or damaged") from error
 
 
 class Unfilled(TorchFunctionMode):
@@ -152,14 +160,19 @@ def _network(config: DetectorConfig, tensors: dict[str, torch.Tensor]) -> Detect
     for layer, units, least in (("hidden", config.hidden, 1), ("head", config.head, 2)):
         if not least <= units <= MOST_UNITS:
             raise BadModel(f"{units} {layer} units are not between {least} and {MOST_UNITS}")
+    return with_weights(lambda: Detector(config), tensors)
+
+
+def with_weights(build: Callable[[], Network], tensors: dict[str, torch.Tensor]) -> Network:
+    """The built network with these weights; nothing is built before their shapes are known to fit. Raises BadModel."""
     with torch.device("meta"), Unfilled():
-        expected = {name: value.shape for name, value in Detector(config).state_dict().items()}
+        expected = {name: value.shape for name, value in build().state_dict().items()}
     found = {name: value.shape for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise BadModel(f"{name} has shape {found.get(name)}, expected {expected.get(name)}")
         if tensors[name].dtype != torch.float32 or not bool(torch.isfinite(tensors[name]).all()):
             raise BadModel(f"{name} holds weights that are not finite 32-bit numbers")
-    network = Detector(config)
+    network = build()
     network.load_state_dict(tensors)
     return network.eval()

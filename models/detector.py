@@ -7,22 +7,21 @@ units, S surprises, L what labels say of the merchant.
 Labels are read by the supervised head only. The recurrent state does not depend on them, so that it can be rebuilt
 from events alone, whatever was known when.
 
-The GRU is that of Cho et al. (2014) as torch implements it. The self-supervised head says, from the state before an
-event, how likely its amount, gap, category and merchant are; the negative log-likelihoods are the event's surprise.
+The self-supervised head says, from the state before an event, how likely its amount, gap, category and merchant are;
+the negative log-likelihoods are the event's surprise.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import PackedSequence
 
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, CYCLIC, FEATURES, MEMO_BUCKETS
 from models.merchant_labels import LABEL_FEATURES
+from models.recurrence import gru_step, gru_steps
 
 #: Of each hashed text but the merchant, whose name would only let the network learn by heart which merchants had
 #: frauds; what labels say of it stays true tomorrow (docs/log.md has the figures).
@@ -54,8 +53,6 @@ LEAST_PIECE = 1e-3
 MOST_PIECES_BEYOND = 10.0
 #: Half of what the sine of an evenly spread hour has.
 LEAST_CYCLIC_SCALE = 0.35
-#: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
-NARROW_WAVE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,29 +133,11 @@ class Detector(nn.Module):
 
     def step(self, x_BX: Tensor, h_BH: Tensor) -> Tensor:
         """The state after one event each."""
-        weights: Any = self.gru
-        return torch.gru_cell(
-            x_BX, h_BH, weights.weight_ih_l0, weights.weight_hh_l0, weights.bias_ih_l0, weights.bias_hh_l0
-        )
+        return gru_step(self.gru, x_BX, h_BH)
 
     def steps(self, x_BX: Tensor, wave_sizes: list[int], h_AH: Tensor) -> Tensor:
-        """The states after each of B events of A accounts, [B, H].
-
-        Events in waves: wave k holds the k-th event of each account that has one, accounts in the same order, those
-        with the most events first; wave_sizes: events of each wave; h_AH: states before. Wide waves are a cell step
-        each; what is left once they are narrow (a hot key) is a packed sequence for torch's kernel.
-        """
-        after, at, wave = [], 0, 0
-        while wave < len(wave_sizes) and wave_sizes[wave] >= NARROW_WAVE:
-            stop = at + wave_sizes[wave]
-            h_AH = self.step(x_BX[at:stop], h_AH[: wave_sizes[wave]])
-            after.append(h_AH)
-            at, wave = stop, wave + 1
-        if wave < len(wave_sizes):
-            rest = PackedSequence(x_BX[at:], torch.tensor(wave_sizes[wave:]))
-            packed, _ = self.gru(rest, h_AH[None, : wave_sizes[wave]].contiguous())
-            after.append(packed.data)
-        return torch.cat(after)
+        """The states after each of B events of A accounts, [B, H]; waves as in recurrence.gru_steps."""
+        return gru_steps(self.gru, x_BX, wave_sizes, h_AH)
 
     def surprise(self, before_BH: Tensor, x_BX: Tensor, categories_BC: Tensor) -> tuple[Tensor, Tensor]:
         """How unexpected events are given the states before them: the negative log-likelihoods of amount, gap,

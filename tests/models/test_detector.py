@@ -15,13 +15,13 @@ from models.detector import (
     INPUTS,
     LARGEST_INPUT,
     MEMO_SIZE,
-    NARROW_WAVE,
     SURPRISES,
     Detector,
     rarity,
 )
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
 from models.merchant_labels import LABEL_FEATURES
+from models.recurrence import NARROW_WAVE
 from tests.models.logs import untrained
 
 HIDDEN = 8

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.artifact import TrainedDetector
-from models.detector import NARROW_WAVE
 from models.events import Events
+from models.recurrence import NARROW_WAVE
 from models.running import wave_order
 from models.runs import find_runs
 from models.scoring import Scorer
