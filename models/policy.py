@@ -1,0 +1,178 @@
+"""The recommender's policy: a user's engagements as a recurrent state, items as vectors, and a file for both.
+
+One GRU step per engagement. A user's state gives a query; the policy's preference for an item is the dot product of
+query and item vector, so that retrieval over a large catalogue is one too. Item vectors are a learned part (shared by
+ids of one bucket, zero for what was never trained on) plus a part made from the item's content, so a new item is
+recommendable at once; their last component is the item's bias. It knows nothing of slates or of what is allowed.
+
+Beside the actor's query there is the click model's, which says what a user would click of what he is shown, and the
+critic's value. Shape suffixes: A items, V vector components, F content columns, N engagements or users, B sequences,
+T time, X inputs, H hidden units.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.artifact import MOST_UNITS, BadModel, described_weights, with_weights
+from models.engagements import ACTIONS
+from models.item_content import ID_BUCKETS, ITEM_CONTENT
+from models.recurrence import gru_step, gru_steps
+
+FORMAT = "headgate-policy-1"
+KIND = "policy"
+ACTION_SIZE = 8
+#: Columns beside item and action: value known, its logarithm, logarithm of the gap.
+NUMBERS = 3
+#: Seconds; a user's first engagement has a gap of this length.
+LONGEST_GAP = 10 * 365 * 86_400.0
+LARGEST_VALUE = 1e6
+#: Spread of new item vectors and queries: their products are small beside the no-click option.
+SPREAD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """content: columns of item content; hidden: GRU units; vector: components of an item vector, the last one is its
+    bias; buckets: of ids, that share the learned part."""
+
+    content: int = ITEM_CONTENT
+    hidden: int = 64
+    vector: int = 33
+    buckets: int = ID_BUCKETS
+
+
+class PolicyNetwork(nn.Module):
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.from_id = nn.Embedding(config.buckets, config.vector)
+        self.from_content = nn.Linear(config.content, config.vector)
+        self.action_gain = nn.Embedding(len(ACTIONS), config.vector)
+        self.action = nn.Embedding(len(ACTIONS), ACTION_SIZE)
+        self.gru = nn.GRU(config.vector + ACTION_SIZE + NUMBERS, config.hidden, batch_first=True)
+        self.actor = _head(config.hidden, config.vector - 1)
+        self.clicker = _head(config.hidden, config.vector - 1)
+        self.none = _head(config.hidden, 1)
+        self.critic = _head(config.hidden, 1)
+        nn.init.zeros_(self.from_id.weight)
+        nn.init.ones_(self.action_gain.weight)
+
+    @property
+    def device(self) -> torch.device:
+        return self.from_id.weight.device
+
+    def item_vectors(self, content_AF: Tensor, bucket_A: Tensor) -> Tensor:
+        """[A, V]"""
+        return self.from_id(bucket_A) + self.from_content(content_AF)  # type: ignore[no-any-return]
+
+    def inputs(self, vectors_NV: Tensor, action_N: Tensor, value_N: Tensor, gap_N: Tensor) -> Tensor:
+        """[N, X] of one engagement each, or [B, T, X] of [B, T]. vectors: of the items, zero for unknown ones; action:
+        places in ACTIONS; value: NaN for none; gap: seconds since the user's engagement before, NaN for his first."""
+        known = value_N.isfinite()
+        value = value_N.where(known, torch.zeros_like(value_N)).clamp(-LARGEST_VALUE, LARGEST_VALUE)
+        gap = gap_N.nan_to_num(LONGEST_GAP, LONGEST_GAP, 0.0).clamp(0.0, LONGEST_GAP)
+        numbers = [known.to(vectors_NV.dtype), value.sign() * value.abs().log1p() / 2, gap.log1p() / 10]
+        return torch.cat(
+            [vectors_NV * self.action_gain(action_N), self.action(action_N), torch.stack(numbers, -1)], dim=-1
+        )
+
+    def step(self, hidden_NH: Tensor, vectors_NV: Tensor, action_N: Tensor, value_N: Tensor, gap_N: Tensor) -> Tensor:
+        """The users' states after one engagement each, [N, H]; a new user's state is zero."""
+        return gru_step(self.gru, self.inputs(vectors_NV, action_N, value_N, gap_N), hidden_NH)
+
+    def steps(self, x_NX: Tensor, wave_sizes: list[int], hidden_UH: Tensor) -> Tensor:
+        """The states after each of N engagements of U users, [N, H]; waves as in recurrence.gru_steps."""
+        return gru_steps(self.gru, x_NX, wave_sizes, hidden_UH)
+
+    def states(self, x_BTX: Tensor, hidden_BH: Tensor | None = None) -> Tensor:
+        """The states after each engagement of sequences, [B, T, H]."""
+        after_BTH, _ = self.gru(x_BTX, None if hidden_BH is None else hidden_BH[None].contiguous())
+        return after_BTH  # type: ignore[no-any-return]
+
+    def query(self, hidden_NH: Tensor) -> Tensor:
+        """The actor's, [N, V]: the policy's logits are query @ item_vectors.T."""
+        return _with_one(self.actor(hidden_NH))
+
+    def click_query(self, hidden_NH: Tensor) -> Tensor:
+        """The click model's, [N, V]: of a slate, an item is clicked in proportion to exp(query @ vector), and none in
+        proportion to exp(no_click)."""
+        return _with_one(self.clicker(hidden_NH))
+
+    def no_click(self, hidden_NH: Tensor) -> Tensor:
+        """[N]"""
+        return self.none(hidden_NH)[..., 0]  # type: ignore[no-any-return]
+
+    def value(self, hidden_NH: Tensor) -> Tensor:
+        """The critic's, [N]: the discounted reward that is to come."""
+        return self.critic(hidden_NH)[..., 0]  # type: ignore[no-any-return]
+
+    def act_as_clicked(self) -> None:
+        """The actor prefers what the click model says will be clicked, from where it is trained further."""
+        self.actor.load_state_dict(self.clicker.state_dict())
+
+
+def _head(units: int, outputs: int) -> nn.Sequential:
+    last = nn.Linear(units, outputs)
+    nn.init.normal_(last.weight, std=SPREAD / math.sqrt(units))
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(units, units), nn.ReLU(), last)
+
+
+def _with_one(query: Tensor) -> Tensor:
+    return functional.pad(query, (0, 1), value=1.0)
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What the file says beside the weights. Decoding refuses what is missing, of another type or not finite."""
+
+    format: str
+    config: PolicyConfig
+    notes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedPolicy:
+    network: PolicyNetwork
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Safetensors for the weights, JSON for everything else. No pickle."""
+        description = Description(FORMAT, self.network.config, dict(self.notes))
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "TrainedPolicy":
+        """Raises BadModel."""
+        text, tensors = described_weights(data, "policy")
+        try:
+            found = msgspec.json.decode(text, type=_Kind).format
+            if found != FORMAT:
+                raise BadModel(f"format {found!r} is unknown, this version reads {FORMAT!r}")
+            description = msgspec.json.decode(text, type=Description)
+        except msgspec.MsgspecError as error:
+            raise BadModel(f"the policy's description is wrong: {error}") from error
+        config = description.config
+        for part, units, least in (
+            ("content columns", config.content, 1),
+            ("hidden units", config.hidden, 1),
+            ("vector components", config.vector, 2),
+            ("buckets", config.buckets, 1),
+        ):
+            if not least <= units <= MOST_UNITS:
+                raise BadModel(f"{units} {part} are not between {least} and {MOST_UNITS}")
+        return TrainedPolicy(with_weights(lambda: PolicyNetwork(config), tensors), description.notes)
+
+
+class _Kind(msgspec.Struct):
+    """Read before the rest, which may differ between formats."""
+
+    format: str
