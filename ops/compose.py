@@ -22,7 +22,6 @@ from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from streams.batch import OwnedPartition
 from streams.commit import Committer
-from streams.decode import DecodeLimits
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.drift_watch import DriftWatch
 from streams.feedback import FeedbackProcessor
@@ -34,6 +33,7 @@ from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
 from streams.periodic import Periodic
 from streams.pipeline import Pipeline
+from streams.records import DecodeLimits
 from streams.recovery import PartitionSource
 from streams.relay import Relay
 from streams.rows import RowEncoder

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from storage.bulk import EncodedRows
 from storage.progress import Advance, Claim
-from streams.decode import Record
+from streams.records import Record
 
 
 @dataclass(slots=True, eq=False)

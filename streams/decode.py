@@ -1,66 +1,31 @@
-"""Bytes from Kafka to columns; what cannot be read becomes a dead letter and harms nothing beside it.
+"""Bytes of `transactions` and `feedback` to columns; what cannot be read becomes a dead letter and harms nothing
+beside it.
 
-Everything that would poison a batch further on (NUL characters, numbers out of range, times that cannot be)
-is refused here, before it touches state. Pure functions: records in, columns and dead letters out.
+Pure functions: records in, columns and dead letters out. What every record goes through is in streams/records.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streams import contract
-
-Message = TypeVar("Message", contract.Transaction, contract.Feedback)
-MILLISECONDS_A_DAY = 86_400_000
-#: The only way to write a NUL character in JSON: a raw one is no JSON.
-ESCAPED_NUL = b"\\u0000"
-Int64s = npt.NDArray[np.int64]
-
-
-class Record(Protocol):
-    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeLimits:
-    """record_size in bytes of key and value; future_tolerance in milliseconds ahead of the Kafka record's timestamp."""
-
-    record_size: int = 1_000_000
-    future_tolerance: int = 300_000
-
-
-@dataclass(frozen=True, slots=True)
-class DeadRecord:
-    """A record that could not be processed: where it was, what it was, and why."""
-
-    offset: int
-    recorded_at: int
-    key: bytes | None
-    value: bytes | None
-    code: str
-    message: str
-
-
-class Refusal(Exception):
-    """One record is refused; `code` is stable, the message is for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from streams.records import (
+    DeadRecord,
+    DecodeLimits,
+    Int64s,
+    Record,
+    Refusal,
+    check_time,
+    dead_record,
+    epoch_milliseconds,
+    read,
+    read_together,
+    text_key,
+    times_are_possible,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +70,6 @@ class DecodedFeedback:
 
 _decode_transaction = msgspec.json.Decoder(contract.Transaction).decode
 _decode_feedback = msgspec.json.Decoder(contract.Feedback).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 def decode_transactions(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions:
@@ -116,23 +80,13 @@ def decode_transactions(records: Sequence[Record], limits: DecodeLimits) -> Deco
 
 def _decode_together(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions | None:
     """None where any record does not plainly pass all checks, so that it has to be looked at by itself."""
-    values: list[Any] = [record.value for record in records]
-    keys: list[Any] = [record.key for record in records]
-    try:
-        largest = max(map(len, values), default=0) + max(map(len, keys), default=0)
-        if largest > limits.record_size or ESCAPED_NUL in b"\n".join(values):
-            return None
-        messages = list(map(_decode_transaction, values))
-    except (TypeError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):  # TypeError: a value or key is None
+    messages = read_together(records, limits, _decode_transaction)
+    if messages is None:
         return None
     decoded = _transaction_columns(records, messages, [None] * len(messages), [])
-    if keys != list(map(str.encode, decoded.account_id)):
+    if [record.key for record in records] != list(map(str.encode, decoded.account_id)):
         return None
-    times, recorded_at = decoded.occurred_at, decoded.recorded_at
-    possible = (recorded_at >= 0) & (recorded_at <= contract.MAX_EPOCH_MILLISECONDS)
-    possible &= (times >= 0) & (times <= contract.MAX_EPOCH_MILLISECONDS)
-    possible &= times <= recorded_at + limits.future_tolerance
-    return decoded if possible.all() else None
+    return decoded if times_are_possible(decoded.occurred_at, decoded.recorded_at, limits) else None
 
 
 def _decode_one_by_one(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions:
@@ -142,12 +96,12 @@ def _decode_one_by_one(records: Sequence[Record], limits: DecodeLimits) -> Decod
     dead: list[DeadRecord] = []
     for record in records:
         try:
-            message, more = _read(record, limits, _decode_transaction, contract.Transaction)
+            message, more = read(record, limits, _decode_transaction, contract.Transaction)
             if record.key != message.account_id.encode():
                 raise Refusal("wrong_key", f"the record's key {record.key!r} is not its account_id")
-            _check_time(message.occurred_at, record.timestamp, limits)
+            check_time(message.occurred_at, record.timestamp, limits)
         except Refusal as refusal:
-            dead.append(_dead(record, refusal))
+            dead.append(dead_record(record, refusal))
             continue
         messages.append(message)
         kept.append(record)
@@ -188,12 +142,12 @@ def decode_feedback(records: Sequence[Record], limits: DecodeLimits) -> DecodedF
     dead: list[DeadRecord] = []
     for record in records:
         try:
-            message, more = _read(record, limits, _decode_feedback, contract.Feedback)
+            message, more = read(record, limits, _decode_feedback, contract.Feedback)
             _check_feedback(message)
-            entity = _text_key(record.key)
-            _check_time(message.given_at, record.timestamp, limits)
+            entity = text_key(record.key, "the account_id or user_id")
+            check_time(message.given_at, record.timestamp, limits)
         except Refusal as refusal:
-            dead.append(_dead(record, refusal))
+            dead.append(dead_record(record, refusal))
             continue
         messages.append(message)
         kept.append(record)
@@ -210,10 +164,6 @@ def decode_feedback(records: Sequence[Record], limits: DecodeLimits) -> DecodedF
     )
 
 
-def epoch_milliseconds(time: datetime | int) -> int:
-    return time if type(time) is int else round(time.timestamp() * 1000)  # type: ignore[union-attr]
-
-
 def base_currency_amounts(
     amount_e4: Int64s, currency: Sequence[str], rates: Mapping[str, float]
 ) -> npt.NDArray[np.float64]:
@@ -224,91 +174,9 @@ def base_currency_amounts(
     return amounts
 
 
-def _read(
-    record: Record, limits: DecodeLimits, decode: Callable[[bytes], Message], kind: type[Message]
-) -> tuple[Message, bytes | None]:
-    """The record's message and its unknown fields as JSON (None without any)."""
-    value = record.value
-    if value is None:
-        raise Refusal("null_value", "the record has no value")
-    size = len(value) + len(record.key or b"")
-    if size > limits.record_size:
-        raise Refusal("too_large", f"{size} bytes of key and value are above the limit of {limits.record_size}")
-    extra: bytes | None = None
-    try:
-        try:
-            message = decode(value)
-        except msgspec.ValidationError as error:
-            if "unknown field" not in str(error):
-                raise
-            message, extra = _read_with_extra(value, kind)
-    except UnicodeDecodeError as error:
-        raise Refusal("invalid_utf8", str(error)) from None
-    except msgspec.ValidationError as error:
-        raise Refusal("invalid_field", str(error)) from None
-    except msgspec.DecodeError as error:
-        raise Refusal("invalid_json", str(error)) from None
-    except RecursionError:
-        raise Refusal("too_deep", "the JSON is nested too deeply") from None
-    if ESCAPED_NUL in value and _has_nul(_decode_any(value)):
-        raise Refusal("nul_character", "a text holds a NUL character, which SQL cannot store")
-    return message, extra
-
-
-def _read_with_extra(value: bytes, kind: type[Message]) -> tuple[Message, bytes]:
-    fields = _decode_any(value)
-    known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
-    message = msgspec.convert(known, kind)
-    try:
-        return message, msgspec.json.encode(fields)
-    except (OverflowError, ValueError) as error:
-        raise Refusal("invalid_field", f"unknown fields cannot be stored: {error}") from None
-
-
-def _has_nul(value: Any) -> bool:
-    """Without recursion: what a client nests deeply must not end the worker."""
-    waiting = [value]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, str):
-            if "\0" in found:
-                return True
-        elif isinstance(found, dict):
-            waiting += found.keys()
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
-    return False
-
-
-def _check_time(time: datetime | int, recorded_at: int, limits: DecodeLimits) -> None:
-    if not 0 <= recorded_at <= contract.MAX_EPOCH_MILLISECONDS:
-        raise Refusal("bad_timestamp", f"the record's own timestamp {recorded_at} is no time")
-    moment = epoch_milliseconds(time)
-    if not 0 <= moment <= contract.MAX_EPOCH_MILLISECONDS:
-        raise Refusal("bad_timestamp", f"{time} is not between the years 1970 and 9999 in UTC")
-    if moment > recorded_at + limits.future_tolerance:
-        ahead = (moment - recorded_at) / 1000
-        raise Refusal("in_the_future", f"{time} is {ahead:.0f} s ahead of the record's own timestamp")
-
-
 def _check_feedback(message: contract.Feedback) -> None:
     if message.kind == "label":
         if message.label is None or (message.event_id is None and message.alert_id is None):
             raise Refusal("invalid_field", "a label needs `label` and one of `event_id` and `alert_id`")
     elif message.recommendation_id is None or message.item_id is None or message.value is None:
         raise Refusal("invalid_field", "a reward needs `recommendation_id`, `item_id` and `value`")
-
-
-def _text_key(key: bytes | None) -> str:
-    if not key or len(key) > contract.MAX_ID_LENGTH * 4 or b"\0" in key:
-        raise Refusal("wrong_key", "the record's key must be the account_id or user_id")
-    try:
-        return key.decode()
-    except UnicodeDecodeError as error:
-        raise Refusal("wrong_key", f"the record's key is not UTF-8: {error}") from None
-
-
-def _dead(record: Record, refusal: Refusal) -> DeadRecord:
-    recorded_at = min(max(record.timestamp, 0), contract.MAX_EPOCH_MILLISECONDS)
-    return DeadRecord(record.offset, recorded_at, record.key, record.value, refusal.code, str(refusal))

@@ -18,11 +18,12 @@ from storage.progress import Advance
 from streams.activation import LABELS_CONTROL, MODEL_CONTROL, Activation
 from streams.alerts import AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
-from streams.decode import MILLISECONDS_A_DAY, DecodedTransactions, DecodeLimits, decode_transactions
+from streams.decode import DecodedTransactions, decode_transactions
 from streams.events import events_of
 from streams.health import FlowMetrics
 from streams.models_in_use import Models
 from streams.partition_states import Active, PartitionState, PartitionStates
+from streams.records import MILLISECONDS_A_DAY, DecodeLimits
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows, WriteAlerts
 from streams.score_counting import scored_columns

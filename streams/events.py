@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.events import Events
-from streams.decode import MILLISECONDS_A_DAY, DecodedTransactions, base_currency_amounts
+from streams.decode import DecodedTransactions, base_currency_amounts
+from streams.records import MILLISECONDS_A_DAY
 
 
 def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:

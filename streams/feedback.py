@@ -17,8 +17,9 @@ from storage.database import Database
 from storage.progress import Advance, Claim
 from storage.training_data import expire_feedback, has_pending_feedback, join_feedback
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
-from streams.decode import DecodedFeedback, DecodeLimits, decode_feedback
+from streams.decode import DecodedFeedback, decode_feedback
 from streams.patience import Wait, patiently
+from streams.records import DecodeLimits
 from streams.rows import RowEncoder
 
 

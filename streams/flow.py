@@ -15,11 +15,11 @@ from storage.database import Database, DatabaseUnavailable
 from storage.progress import Claim, claim_partitions
 from streams.batch import OwnedPartition
 from streams.commit import CommitResult
-from streams.decode import Record
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, KafkaUnavailable, describe_topics
 from streams.ownership import Ownership, TopicPartition
 from streams.pipeline import Pipeline
+from streams.records import Record
 from streams.relay import Relay
 from streams.transport import LogTruncated
 

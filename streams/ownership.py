@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from storage.progress import Claim
 from streams.batch import Chunk, OwnedPartition
-from streams.decode import Record
+from streams.records import Record
 
 TopicPartition = tuple[str, int]
 

@@ -18,8 +18,9 @@ from storage.progress import Claim, Control, latest_control
 from storage.score_sketches import ScoredColumns, counted_until, predictions_between
 from storage.training_data import TransactionColumns, stored_transactions
 from streams.alerts import AlertRevision
-from streams.decode import MILLISECONDS_A_DAY, base_currency_amounts
+from streams.decode import base_currency_amounts
 from streams.patience import Wait, patiently
+from streams.records import MILLISECONDS_A_DAY
 
 Found = TypeVar("Found")
 

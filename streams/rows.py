@@ -21,7 +21,8 @@ from storage.bulk import EncodedRows, SharedTexts, encode_rows
 from storage.progress import Claim
 from streams import contract
 from streams.alerts import AlertRevision
-from streams.decode import MILLISECONDS_A_DAY, DeadRecord, DecodedFeedback, DecodedTransactions
+from streams.decode import DecodedFeedback, DecodedTransactions
+from streams.records import MILLISECONDS_A_DAY, DeadRecord
 
 #: A record above the size limit keeps this much of its key and of its value; every other dead letter is kept whole.
 KEPT_BYTES = 65_536

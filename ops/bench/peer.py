@@ -20,8 +20,9 @@ from models.scoring import Scorer
 from storage.bulk import EncodedRows, write_rows
 from storage.database import open_database
 from storage.progress import Claim
-from streams.decode import DecodedTransactions, DecodeLimits, Record, decode_transactions
+from streams.decode import DecodedTransactions, decode_transactions
 from streams.events import events_of
+from streams.records import DecodeLimits, Record
 from streams.rows import RowEncoder, ScoredRows
 
 #: Records that a peer gathers for one model step and one SQL transaction, as far as its framework lets it choose.

@@ -14,6 +14,7 @@ from storage.outbox import DeadLetterRow
 from streams import contract, decode
 from streams.alerts import MAX_EVENTS, SEVERITY_BANDS
 from streams.kafka import topic_configurations
+from streams.records import DecodeLimits
 from streams.rows import KEPT_BYTES
 from streams.sinks import KafkaSink
 
@@ -109,7 +110,7 @@ def test_the_page_says_which_fields_are_required(heading: str, message: type[msg
 
 def test_the_example_of_a_transaction_is_accepted() -> None:
     decoded = decode.decode_transactions(
-        [KafkaRecord(example("## Topic transactions (in)"), b"account-1")], decode.DecodeLimits()
+        [KafkaRecord(example("## Topic transactions (in)"), b"account-1")], DecodeLimits()
     )
 
     assert decoded.dead == []
@@ -118,9 +119,7 @@ def test_the_example_of_a_transaction_is_accepted() -> None:
 
 
 def test_the_example_of_feedback_is_accepted() -> None:
-    decoded = decode.decode_feedback(
-        [KafkaRecord(example("## Topic feedback (in)"), b"account-1")], decode.DecodeLimits()
-    )
+    decoded = decode.decode_feedback([KafkaRecord(example("## Topic feedback (in)"), b"account-1")], DecodeLimits())
 
     assert decoded.dead == []
     assert decoded.messages[0].label == "fraud"
@@ -144,7 +143,8 @@ def test_the_example_of_what_goes_out_is_what_would_be_sent(heading: str, messag
 
 
 def test_the_page_has_every_error_code() -> None:
-    source = Path(decode.__file__).read_text()
+    modules = Path(decode.__file__).parent
+    source = "".join(file.read_text() for file in (modules / "records.py", *modules.glob("decode*.py")))
     codes = set(re.findall(r'Refusal\(\s*"(\w+)"', source))
 
     assert set(table(section("## Topic dead-letters (out)"), "code")) == codes
@@ -174,10 +174,10 @@ def test_the_pages_numbers_are_those_of_the_code() -> None:
 
     assert f"the {EVENT_IDS} newest events" in transactions
     assert f"From 0 to {contract.MAX_AMOUNT:,.0f}" in transactions
-    assert f"{decode.DecodeLimits().future_tolerance // 1000}) ahead" in transactions
+    assert f"{DecodeLimits().future_tolerance // 1000}) ahead" in transactions
     assert f"1 to {contract.MAX_ID_LENGTH} characters" in PAGE
     assert f"at most {contract.MAX_TEXT_LENGTH:,}" in PAGE
-    assert f"`HEADGATE_RECORD_SIZE_LIMIT` bytes long ({decode.DecodeLimits().record_size:,})" in PAGE
+    assert f"`HEADGATE_RECORD_SIZE_LIMIT` bytes long ({DecodeLimits().record_size:,})" in PAGE
     assert f"at most {MAX_EVENTS}, then" in alerts
     assert f"at most {POSITIONS}." in alerts
     assert f"{bands}, else `{SEVERITY_BANDS[-1][0]}`" in alerts

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.decode import DecodeLimits, decode_feedback, decode_transactions
+from streams.decode import decode_feedback, decode_transactions
+from streams.records import DecodeLimits
 
 NOW = 1_700_000_000_000
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from streams import decode
 from streams.contract import MAX_EPOCH_MILLISECONDS
-from streams.decode import DecodedTransactions, DecodeLimits, decode_transactions
+from streams.decode import DecodedTransactions, decode_transactions
+from streams.records import DecodeLimits
 
 NOW = 1_700_000_000_000
 LIMITS = DecodeLimits(record_size=1_000)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from storage.database import Database
-from streams.decode import DecodeLimits
 from streams.feedback import FeedbackProcessor
 from streams.patience import Wait
+from streams.records import DecodeLimits
 from streams.rows import RowEncoder
 from tests.storage.rows import RowMaker
 from tests.streams.bench import NOW, Bench, KafkaRecord, Partitions, SometimesAway, give_up

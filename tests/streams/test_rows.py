@@ -16,7 +16,8 @@ from storage.database import Database
 from storage.outbox import dead_letters_after
 from storage.progress import Claim
 from streams.alerts import AlertRevision
-from streams.decode import DecodeLimits, decode_feedback, decode_transactions
+from streams.decode import decode_feedback, decode_transactions
+from streams.records import DecodeLimits
 from streams.recovery import alert_revision
 from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows, WriteAlerts
 

@@ -23,9 +23,10 @@ from storage.progress import Claim
 from storage.redis_views import RedisViews
 from streams.batch import OwnedPartition
 from streams.contract import Alert
-from streams.decode import DecodeLimits, decode_transactions
+from streams.decode import decode_transactions
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, producer, topic_configurations
+from streams.records import DecodeLimits
 from streams.relay import Relay, SinkUnavailable
 from streams.rows import KEPT_BYTES, RowEncoder
 from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, alert_message

@@ -5,14 +5,9 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.decode import (
-    DecodedFeedback,
-    DecodedTransactions,
-    DecodeLimits,
-    decode_feedback,
-    decode_transactions,
-)
+from streams.decode import DecodedFeedback, DecodedTransactions, decode_feedback, decode_transactions
 from streams.kafka import KafkaSettings, create_topics, describe_topics, topic_configurations
+from streams.records import DecodeLimits
 from tests.deployment import wait_until
 
 

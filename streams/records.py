@@ -1,0 +1,182 @@
+"""What every topic's records go through: one record read as a message of the contract, or refused with a reason.
+
+Everything that would poison a batch further on (NUL characters, numbers out of range, times that cannot be) is
+refused here, before it touches state. Pure functions; which topic it is they do not know.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streams import contract
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+MILLISECONDS_A_DAY = 86_400_000
+#: The only way to write a NUL character in JSON: a raw one is no JSON.
+ESCAPED_NUL = b"\\u0000"
+Int64s = npt.NDArray[np.int64]
+
+
+class Record(Protocol):
+    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """record_size in bytes of key and value; future_tolerance in milliseconds ahead of the Kafka record's timestamp."""
+
+    record_size: int = 1_000_000
+    future_tolerance: int = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRecord:
+    """A record that could not be processed: where it was, what it was, and why."""
+
+    offset: int
+    recorded_at: int
+    key: bytes | None
+    value: bytes | None
+    code: str
+    message: str
+
+
+class Refusal(Exception):
+    """One record is refused; `code` is stable, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+decode_any = msgspec.json.Decoder().decode
+
+
+def read_together(
+    records: Sequence[Record], limits: DecodeLimits, decode: Callable[[bytes], Message]
+) -> list[Message] | None:
+    """The messages of all records, none of which has unknown fields; None where any of them does not plainly pass, so
+    that each has to be looked at by itself. Keys and times are for the caller to check."""
+    values: list[Any] = [record.value for record in records]
+    keys: list[Any] = [record.key for record in records]
+    try:
+        largest = max(map(len, values), default=0) + max(map(len, keys), default=0)
+        if largest > limits.record_size or ESCAPED_NUL in b"\n".join(values):
+            return None
+        return list(map(decode, values))
+    except (TypeError, UnicodeDecodeError, msgspec.DecodeError, RecursionError):  # TypeError: a value or key is None
+        return None
+
+
+def times_are_possible(times: Int64s, recorded_at: Int64s, limits: DecodeLimits) -> bool:
+    """Whether check_time would let all of them pass."""
+    possible = (recorded_at >= 0) & (recorded_at <= contract.MAX_EPOCH_MILLISECONDS)
+    possible &= (times >= 0) & (times <= contract.MAX_EPOCH_MILLISECONDS)
+    possible &= times <= recorded_at + limits.future_tolerance
+    return bool(possible.all())
+
+
+def read(
+    record: Record, limits: DecodeLimits, decode: Callable[[bytes], Message], kind: type[Message]
+) -> tuple[Message, bytes | None]:
+    """The record's message and its unknown fields as JSON (None without any)."""
+    value = record.value
+    if value is None:
+        raise Refusal("null_value", "the record has no value")
+    size = len(value) + len(record.key or b"")
+    if size > limits.record_size:
+        raise Refusal("too_large", f"{size} bytes of key and value are above the limit of {limits.record_size}")
+    extra: bytes | None = None
+    try:
+        try:
+            message = decode(value)
+        except msgspec.ValidationError as error:
+            if "unknown field" not in str(error):
+                raise
+            message, extra = _read_with_extra(value, kind)
+    except UnicodeDecodeError as error:
+        raise Refusal("invalid_utf8", str(error)) from None
+    except msgspec.ValidationError as error:
+        raise Refusal("invalid_field", str(error)) from None
+    except msgspec.DecodeError as error:
+        raise Refusal("invalid_json", str(error)) from None
+    except RecursionError:
+        raise Refusal("too_deep", "the JSON is nested too deeply") from None
+    if ESCAPED_NUL in value and _has_nul(decode_any(value)):
+        raise Refusal("nul_character", "a text holds a NUL character, which SQL cannot store")
+    return message, extra
+
+
+def _read_with_extra(value: bytes, kind: type[Message]) -> tuple[Message, bytes]:
+    fields = decode_any(value)
+    known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
+    message = msgspec.convert(known, kind)
+    try:
+        return message, msgspec.json.encode(fields)
+    except (OverflowError, ValueError) as error:
+        raise Refusal("invalid_field", f"unknown fields cannot be stored: {error}") from None
+
+
+def _has_nul(value: Any) -> bool:
+    """Without recursion: what a client nests deeply must not end the worker."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str):
+            if "\0" in found:
+                return True
+        elif isinstance(found, dict):
+            waiting += found.keys()
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+    return False
+
+
+def check_recorded_at(recorded_at: int) -> None:
+    if not 0 <= recorded_at <= contract.MAX_EPOCH_MILLISECONDS:
+        raise Refusal("bad_timestamp", f"the record's own timestamp {recorded_at} is no time")
+
+
+def check_time(time: datetime | int, recorded_at: int, limits: DecodeLimits) -> None:
+    check_recorded_at(recorded_at)
+    moment = epoch_milliseconds(time)
+    if not 0 <= moment <= contract.MAX_EPOCH_MILLISECONDS:
+        raise Refusal("bad_timestamp", f"{time} is not between the years 1970 and 9999 in UTC")
+    if moment > recorded_at + limits.future_tolerance:
+        ahead = (moment - recorded_at) / 1000
+        raise Refusal("in_the_future", f"{time} is {ahead:.0f} s ahead of the record's own timestamp")
+
+
+def epoch_milliseconds(time: datetime | int) -> int:
+    return time if type(time) is int else round(time.timestamp() * 1000)  # type: ignore[union-attr]
+
+
+def text_key(key: bytes | None, meaning: str) -> str:
+    """The key as an id; meaning: what it must be, for people."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError as error:
+        raise Refusal("wrong_key", f"the record's key is not UTF-8: {error}") from None
+    if not 0 < len(text) <= contract.MAX_ID_LENGTH or "\0" in text:
+        raise Refusal("wrong_key", f"the record's key must be {meaning}")
+    return text
+
+
+def dead_record(record: Record, refusal: Refusal) -> DeadRecord:
+    recorded_at = min(max(record.timestamp, 0), contract.MAX_EPOCH_MILLISECONDS)
+    return DeadRecord(record.offset, recorded_at, record.key, record.value, refusal.code, str(refusal))
