@@ -4,6 +4,7 @@
 #                          one JSON object as the last line
 #   make test              all checks, and all tests against real services
 #   make check             the quick part: style, types, layers, and the tests that need no service
+#   make test-benchmarks   the tests that need the packages that recommendation is compared with
 #   make bench             throughput against stock Faust and Quix Streams
 #   make clean-environment remove the cached environments
 
@@ -11,7 +12,7 @@ PYTHON ?= python3
 RUN := .venv/bin
 # -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
-.PHONY: demo test check bench environment style clean-environment
+.PHONY: demo test check test-benchmarks bench environment benchmark-environment style clean-environment
 .NOTPARALLEL:
 
 demo: environment
@@ -24,6 +25,9 @@ test: environment style
 check: environment style
 	$(RUN)/python -m pytest -m "not service"
 
+test-benchmarks: benchmark-environment
+	.venv-benchmarks/bin/python -m pytest -m benchmarks
+
 bench: environment
 	@$(RUN)/headgate bench throughput $(if $(JSON),--json)
 
@@ -34,6 +38,9 @@ style:
 
 environment:
 	@$(PYTHON) -I ops/environment.py
+
+benchmark-environment:
+	@$(PYTHON) -I ops/environment.py --benchmarks
 
 clean-environment:
 	@$(PYTHON) -I ops/environment.py --remove

@@ -6,8 +6,13 @@ Two layers:
 - `.venv` in this checkout, made in a second: its own Python, the commands of the first layer, this checkout on
   the path, and the project's metadata (the `headgate` command, the Faust transport's entry point).
 
+`--benchmarks` prepares `.venv-benchmarks` too, whose Python sees all of that and the packages that the benchmarks of
+recommendation compare with: a third layer in the cache, on top of the first. Two of its packages ask for much that is
+not used (TensorFlow, Jupyter, a `gym` that no longer installs), so constraints-recommendation.txt lists the layer
+whole, and pip adds nothing to it.
+
 Run as a script by the Makefile, before any dependency exists: standard library only, readable by any Python 3.
-Uses pip with the user's own settings (index, proxies, certificates). `--remove` undoes both layers.
+Uses pip with the user's own settings (index, proxies, certificates). `--remove` undoes all layers.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ SUPPORTED = ((3, 11), (3, 12))
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMPLETE = "headgate-complete"  # written last into the shared environment; without it, it is half-built
 MADE_FROM = "headgate-made-from"  # in .venv: says that it is ours, and what it was made from
+OWN, BENCHMARKS = ".venv", ".venv-benchmarks"  # folders of this checkout
+BENCHMARK_PACKAGES = "constraints-recommendation.txt"
 
 LAUNCHER = """#!/bin/sh
 exec "{python}" "{script}" "$@"
@@ -84,6 +91,12 @@ def shared_environment_folder(dependencies: list[str]) -> Path:
     return environments_folder() / ("cp%d%d-%s-%s" % (*sys.version_info[:2], platform.machine(), digest))
 
 
+def benchmark_environment_folder(base: Path) -> Path:
+    """base: the environment that it lies on."""
+    digest = hashlib.sha256((CHECKOUT / BENCHMARK_PACKAGES).read_bytes()).hexdigest()[:16]
+    return base.with_name("%s-benchmarks-%s" % (base.name, digest))
+
+
 def site_packages(environment: Path) -> Path:
     return environment / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"
 
@@ -107,21 +120,40 @@ def is_usable(environment: Path) -> bool:
 
 
 def build_shared_environment(environment: Path, dependencies: list[str]) -> None:
+    constraints = ["--constraint", str(CHECKOUT / "constraints.txt")]
+    begin_environment(environment, "several gigabytes, some minutes")
+    install(environment, [*constraints, *dependencies], "8 GB")
+
+
+def build_benchmark_environment(environment: Path, base: Path) -> None:
+    begin_environment(environment, "for benchmarks; half a gigabyte, a minute")
+    (site_packages(environment) / "headgate-base.pth").write_text(add_packages_of(base))
+    install(environment, ["--no-deps", "--requirement", str(CHECKOUT / BENCHMARK_PACKAGES)], "1 GB")
+
+
+def begin_environment(environment: Path, cost: str) -> None:
     if environment.exists():
         say("removing a half-built environment")
         shutil.rmtree(environment)
-    say("building %s (once; several gigabytes, some minutes)" % environment)
+    say("building %s (once; %s)" % (environment, cost))
     make_virtual_environment(environment, "--clear")
-    python = str(environment / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
-    constraints = ["--constraint", str(CHECKOUT / "constraints.txt")]
-    if subprocess.call([*pip, *constraints, *dependencies], stdout=sys.stderr) != 0:
+
+
+def install(environment: Path, arguments: list[str], space: str) -> None:
+    """arguments of `pip install`; space: what it needs on disk."""
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    if subprocess.call([*pip, *arguments], stdout=sys.stderr) != 0:
         raise CannotPrepare(
             "pip could not install the dependencies (its own message is above). Check the network, the free disk "
-            "space (8 GB) and the index in your pip settings (`pip config list`), then run make again"
+            "space (%s) and the index in your pip settings (`pip config list`), then run make again" % space
         )
     (environment / COMPLETE).touch()
     say("built")
+
+
+def add_packages_of(environment: Path) -> str:
+    """A line of a .pth file."""
+    return "import site; site.addsitedir(%r)\n" % str(site_packages(environment))
 
 
 def make_virtual_environment(folder: Path, *options: str) -> None:
@@ -143,8 +175,8 @@ def made_from(environment: Path) -> str:
     return "%s\n%s\n%s\n" % (CHECKOUT, environment, (CHECKOUT / "pyproject.toml").read_text())
 
 
-def make_checkout_environment(environment: Path, project: Project) -> None:
-    folder = CHECKOUT / ".venv"
+def make_checkout_environment(folder: Path, environment: Path, project: Project) -> None:
+    """folder: of this checkout; environment: what it shares with other checkouts."""
     mark = folder / MADE_FROM
     if folder.exists():
         if not mark.exists():
@@ -156,8 +188,7 @@ def make_checkout_environment(environment: Path, project: Project) -> None:
     mark.write_text("unfinished\n")
     make_virtual_environment(folder, "--without-pip")
     packages = site_packages(folder)
-    dependencies = str(site_packages(environment))
-    (packages / "headgate.pth").write_text("%s\nimport site; site.addsitedir(%r)\n" % (CHECKOUT, dependencies))
+    (packages / "headgate.pth").write_text("%s\n%s" % (CHECKOUT, add_packages_of(environment)))
     write_metadata(packages, project)
     write_commands(folder / "bin", environment / "bin", project)
     mark.write_text(made_from(environment))
@@ -203,14 +234,15 @@ def write_launcher(path: Path, python: Path, script: Path) -> None:
 
 
 def remove() -> None:
-    """Both layers, for every Python version and every state of the constraints."""
-    if (CHECKOUT / ".venv" / MADE_FROM).exists():
-        shutil.rmtree(CHECKOUT / ".venv")
+    """All layers, for every Python version and every state of the constraints."""
+    for folder in (CHECKOUT / OWN, CHECKOUT / BENCHMARKS):
+        if (folder / MADE_FROM).exists():
+            shutil.rmtree(folder)
     shutil.rmtree(environments_folder(), ignore_errors=True)
     say("removed %s" % environments_folder())
 
 
-def prepare() -> None:
+def prepare(with_benchmarks: bool) -> None:
     use_a_supported_python()
     project = read_project()
     dependencies = all_dependencies(project)
@@ -218,7 +250,16 @@ def prepare() -> None:
     with locked(environment.with_suffix(".lock")):
         if not is_usable(environment):
             build_shared_environment(environment, dependencies)
-        make_checkout_environment(environment, project)
+        make_checkout_environment(CHECKOUT / OWN, environment, project)
+        if with_benchmarks:
+            prepare_benchmarks(environment, project)
+
+
+def prepare_benchmarks(base: Path, project: Project) -> None:
+    environment = benchmark_environment_folder(base)
+    if not is_usable(environment):
+        build_benchmark_environment(environment, base)
+    make_checkout_environment(CHECKOUT / BENCHMARKS, environment, project)
 
 
 def main() -> int:
@@ -226,7 +267,7 @@ def main() -> int:
         if sys.argv[1:] == ["--remove"]:
             remove()
         else:
-            prepare()
+            prepare(with_benchmarks=sys.argv[1:] == ["--benchmarks"])
     except CannotPrepare as problem:
         say(str(problem))
         return 1

@@ -1,6 +1,6 @@
 """The environment: built once, shared by clones, mended when half-built, and clear about what is wrong.
 
-The script is copied into small checkouts whose one dependency is a wheel made here, so that no index is asked.
+The script is copied into small checkouts whose dependencies are wheels made here, so that no index is asked.
 """
 
 import os
@@ -28,6 +28,7 @@ headgate = "ops.cli:main"
 [project.entry-points."faust.transports"]
 headgate = "ops.cli:main"
 """
+IMPORTS_ALL = "import ops.cli, tiny_dependency, tiny_benchmark; print(tiny_dependency.ANSWER, tiny_benchmark.ANSWER)"
 COMMAND = """
 import tiny_dependency
 from importlib.metadata import entry_points
@@ -40,22 +41,28 @@ def main():
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder with the wheel of `tiny-dependency`, which has a module and a command."""
+    """A folder with the wheels of `tiny-dependency`, which has a module and a command, and of `tiny-benchmark`, which
+    depends on a package that there is not."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    information = "tiny_dependency-1.0.dist-info"
+    make_wheel(folder, "tiny_dependency", "")
+    make_wheel(folder, "tiny_benchmark", "Requires-Dist: no-longer-there\n")
+    return folder
+
+
+def make_wheel(folder: Path, name: str, requirements: str) -> None:
+    information, hyphenated = f"{name}-1.0.dist-info", name.replace("_", "-")
     files = {
-        "tiny_dependency.py": "ANSWER = 42\ndef main():\n    import ops\n    print(ops.__path__[0])\n",
-        f"{information}/METADATA": "Metadata-Version: 2.1\nName: tiny-dependency\nVersion: 1.0\n",
+        f"{name}.py": "ANSWER = 42\ndef main():\n    import ops\n    print(ops.__path__[0])\n",
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {hyphenated}\nVersion: 1.0\n{requirements}",
         f"{information}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{information}/entry_points.txt": "[console_scripts]\ntiny = tiny_dependency:main\n",
+        f"{information}/entry_points.txt": f"[console_scripts]\n{hyphenated.split('-')[0]} = {name}:main\n",
     }
     record = "".join(f"{name},,\n" for name in files) + f"{information}/RECORD,,\n"
-    with zipfile.ZipFile(folder / "tiny_dependency-1.0-py3-none-any.whl", "w") as wheel:
-        for name, content in files.items():
-            wheel.writestr(name, content)
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
         wheel.writestr(f"{information}/RECORD", record)
-    return folder
 
 
 def make_checkout(folder: Path) -> Path:
@@ -64,6 +71,7 @@ def make_checkout(folder: Path) -> Path:
     (folder / "ops" / "cli.py").write_text(COMMAND)
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "constraints.txt").write_text("tiny-dependency==1.0\n")
+    (folder / "constraints-recommendation.txt").write_text("tiny-benchmark==1.0\n")
     return folder
 
 
@@ -115,6 +123,26 @@ def test_a_half_built_environment_is_built_again(tmp_path: Path, wheels: Path) -
     assert "Traceback" not in failed.stderr
     assert "removing a half-built environment" in mended.stderr
     assert run_command(checkout, "headgate", tmp_path).endswith("42 ['headgate']")
+
+
+def test_benchmarks_get_a_layer_of_their_own_on_top_that_the_main_environment_does_not_see(
+    tmp_path: Path, wheels: Path
+) -> None:
+    cache = tmp_path / "cache"
+    checkout = make_checkout(tmp_path / "clone")
+
+    built = prepare(checkout, wheels, cache, "--benchmarks")
+    again = prepare(make_checkout(tmp_path / "second"), wheels, cache, "--benchmarks")
+
+    assert built.returncode == again.returncode == 0, built.stderr
+    assert built.stderr.count("building") == 2
+    assert again.stderr == ""
+    own, benchmarks = (checkout / folder / "bin" / "python" for folder in (".venv", ".venv-benchmarks"))
+    assert subprocess.check_output([benchmarks, "-c", IMPORTS_ALL], cwd=tmp_path, text=True) == "42 42\n"
+    assert subprocess.run([own, "-c", "import tiny_benchmark"], cwd=tmp_path, capture_output=True).returncode == 1
+
+    prepare(checkout, wheels, cache, "--remove")
+    assert not benchmarks.parents[1].exists()
 
 
 def test_changed_constraints_get_an_environment_of_their_own(tmp_path: Path, wheels: Path) -> None:
