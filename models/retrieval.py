@@ -1,0 +1,47 @@
+"""The best items of a catalogue for each query, exactly, for catalogues of any size.
+
+Items are looked at in tiles that fit a cache. Of a tile only the best score of each block of neighbouring items is
+kept; the blocks that hold the best k items are among the k blocks with the highest best scores, so only those are
+looked at again. Cost: one product with every item, whatever k is (figures in docs/policy.md).
+"""
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+TILE = 64 * BLOCK
+
+
+@torch.inference_mode()
+def best_items(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The rows int64[n, k] of the k best available items of each query, best first, and their scores float[n, k]; k is
+    count, or less where fewer are available. Rows without a finite score come last with -inf."""
+    count = min(count, int(available_A.sum()))
+    if len(vectors_AV) <= max(TILE, 4 * count * BLOCK):
+        scores_NA = (query_NV @ vectors_AV.T).masked_fill(~available_A, -torch.inf)
+        found = torch.topk(scores_NA, count, dim=1)
+        return found.indices, found.values
+    return _by_blocks(query_NV, vectors_AV, available_A, count)
+
+
+def _by_blocks(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    best = [
+        _block_maxima(query_NV, vectors_AV[start : start + TILE], available_A[start : start + TILE])
+        for start in range(0, len(vectors_AV), TILE)
+    ]
+    blocks_NK = torch.topk(torch.cat(best, 1), count, dim=1).indices
+    rows_NR = (blocks_NK[:, :, None] * BLOCK + torch.arange(BLOCK, device=query_NV.device)).flatten(1)
+    inside = rows_NR < len(vectors_AV)
+    rows_NR = rows_NR.clamp(max=len(vectors_AV) - 1)
+    scores_NR = torch.einsum("nv,nrv->nr", query_NV, vectors_AV[rows_NR])
+    scores_NR = scores_NR.masked_fill(~(inside & available_A[rows_NR]), -torch.inf)
+    found = torch.topk(scores_NR, count, dim=1)
+    return torch.gather(rows_NR, 1, found.indices), found.values
+
+
+def _block_maxima(query_NV: Tensor, tile_TV: Tensor, available_T: Tensor) -> Tensor:
+    scores_NT = (query_NV @ tile_TV.T).masked_fill(~available_T, -torch.inf)
+    missing = -scores_NT.shape[1] % BLOCK
+    if missing:
+        scores_NT = torch.nn.functional.pad(scores_NT, (0, missing), value=-torch.inf)
+    return scores_NT.view(len(scores_NT), -1, BLOCK).amax(2)

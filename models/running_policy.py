@@ -1,0 +1,129 @@
+"""One policy over the users' engagements: its state of each user, moved on batch by batch, and the vectors of items.
+
+Users whose engagements it did not see (it was just activated) are built from their rings at first touch. Item vectors
+follow the catalogue. Call within torch.inference_mode(), as HiddenStates asks.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.catalogue import Catalogue
+from models.policy import TrainedPolicy
+from models.retrieval import best_items
+from models.running import wave_order
+from models.state import HiddenStates
+from models.users import NotedBatch, RecentEngagements, Users
+
+Rows = npt.NDArray[np.int64]
+#: Items whose vectors are made at once.
+ITEMS_AT_ONCE = 65_536
+
+
+class RunningPolicy:
+    """Built on any thread; from its first `follow_catalogue` on it belongs to one."""
+
+    def __init__(self, policy: TrainedPolicy, catalogue: Catalogue, users: Users, device: torch.device) -> None:
+        self.policy = policy
+        self._network = policy.network.to(device).eval()
+        self._catalogue = catalogue
+        self._users = users
+        self._device = device
+        self._hidden = HiddenStates(policy.network.config.hidden, 1, device)
+        self._vectors = torch.zeros(0, policy.network.config.vector, device=device)
+        self._available = torch.zeros(0, dtype=torch.bool, device=device)
+        self._follows = 0
+        with torch.inference_mode():
+            self.follow_catalogue()
+
+    def follow_catalogue(self) -> None:
+        """Makes the vectors of items that are new or changed."""
+        version, count = self._catalogue.version, len(self._catalogue)
+        if version == self._follows:
+            return
+        if count > len(self._vectors):
+            larger = torch.zeros(max(count, 2 * len(self._vectors)), self._vectors.shape[1], device=self._device)
+            larger[: len(self._vectors)] = self._vectors
+            self._vectors = larger
+        changed = self._catalogue.changed_since(self._follows)
+        for start in range(0, len(changed), ITEMS_AT_ONCE):
+            rows = changed[start : start + ITEMS_AT_ONCE]
+            content = torch.from_numpy(self._catalogue.content[rows].astype(np.float32)).to(self._device)
+            bucket = torch.from_numpy(self._catalogue.bucket[rows]).to(self._device)
+            self._vectors[self._index(rows)] = self._network.item_vectors(content, bucket)
+        self._available = torch.from_numpy(self._catalogue.available.copy()).to(self._device)
+        self._follows = version
+
+    def build_states(self, touched: Rows) -> None:
+        """Before a batch moves the users on: of those in it whose engagements the network has not seen. touched
+        int64[k]: their slots, each once."""
+        self._hidden.grow_to(self._users.slots.highest)
+        outdated = touched[~self._hidden.current[touched]]
+        if len(outdated):
+            self._hidden.clear(outdated)
+            old = outdated[self._users.arena.arrays["events"][outdated] > 0]
+            if len(old):
+                recent = self._users.recent(old)
+                self._recur(recent, self._catalogue.rows_of_keys(recent.key))
+            self._hidden.current[outdated] = True
+
+    def step(self, noted: NotedBatch, item_rows: Rows) -> Tensor:
+        """float[m, hidden]: the state after each sorted engagement, with the catalogue rows of their items, -1 for
+        unknown ones."""
+        self._hidden.grow_to(self._users.slots.highest)
+        return self._recur(noted, item_rows)
+
+    def query(self, states: Tensor, rows: Rows) -> Tensor:
+        """float[k, vector] of the states in some rows."""
+        return self._network.query(states[self._index(rows)])
+
+    def best(self, query: Tensor, count: int) -> Rows:
+        """int64[k, count]: the available items that a policy likes best, in their order, -1 where there are no more."""
+        rows, scores = best_items(query, self._vectors[: len(self._available)], self._available, count)
+        found = torch.where(torch.isfinite(scores), rows, -1).cpu().numpy()
+        padded = np.full((len(found), count), -1, np.int64)
+        padded[:, : found.shape[1]] = found
+        return padded
+
+    def likings(self, query: Tensor, items: Rows) -> npt.NDArray[np.float32]:
+        """float32[k, C]: logits of catalogue rows int64[k, C]; of rows below 0 anything."""
+        vectors = self._vectors[self._index(np.maximum(items, 0))]
+        return torch.einsum("kv,kcv->kc", query, vectors).float().cpu().numpy()
+
+    def clear(self, slots: Rows) -> None:
+        """The users in these slots are gone."""
+        self._hidden.grow_to(self._users.slots.highest)
+        self._hidden.clear(slots)
+
+    def _recur(self, events: NotedBatch | RecentEngagements, item_rows: Rows) -> Tensor:
+        """Moves the states on; gives those after each event."""
+        runs, states = events.runs, self._hidden.values
+        if not len(item_rows):
+            return torch.zeros(0, states.shape[1], device=self._device)
+        inputs = self._inputs(events, item_rows)
+        users = runs.slot[runs.first]
+        if runs.longest == 1:
+            after = self._network.steps(inputs, [len(inputs)], states[self._index(users)])
+        else:
+            busiest_first = np.argsort(runs.first - runs.last, kind="stable")
+            waves, sizes = wave_order(runs, busiest_first)
+            in_waves, after = self._index(waves), torch.empty(len(inputs), states.shape[1], device=self._device)
+            start = states[self._index(users[busiest_first])]
+            after[in_waves] = self._network.steps(inputs[in_waves], sizes, start)
+        states[self._index(users)] = after[self._index(runs.last)]
+        self._hidden.current[users] = True
+        return after
+
+    def _inputs(self, events: NotedBatch | RecentEngagements, item_rows: Rows) -> Tensor:
+        if len(self._available):
+            vectors = self._vectors[self._index(np.maximum(item_rows, 0))] * self._index(item_rows >= 0)[:, None]
+        else:
+            vectors = self._vectors.new_zeros(len(item_rows), self._vectors.shape[1])
+        action, value, gap = (self._index(c) for c in (events.action.astype(np.int64), events.value, events.gap))
+        return self._network.inputs(vectors, action, value, gap)
+
+    def _index(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
