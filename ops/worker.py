@@ -63,7 +63,7 @@ def run_worker(settings: Settings) -> None:
 
 def wait_for_services(settings: Settings, kafka: KafkaSettings, stopping: threading.Event) -> bool:
     """True once the broker (with our topics), the database (migrated) and Redis answer; False when told to stop."""
-    topics = [f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"]
+    topics = [f"{settings.topic_prefix}{name}" for name in ("transactions", "engagements", "items", "feedback")]
 
     def check_kafka() -> None:
         check_broker(kafka)

@@ -15,6 +15,8 @@ MAX_TEXT_LENGTH = 10_000
 #: Amounts are stored as integer ten-thousandths; below this limit a float64 holds each of them exactly.
 MAX_AMOUNT = 1e11
 AMOUNT_SCALE = 10_000
+#: Sums of values and of their squares stay finite.
+MAX_VALUE = 1e12
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH)]
 ShortText = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)]
@@ -24,6 +26,9 @@ MAX_EPOCH_MILLISECONDS = 253_402_300_799_999
 #: RFC 3339 with a time zone, or integer epoch milliseconds.
 Time = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH_MILLISECONDS)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+Value = Annotated[float, msgspec.Meta(ge=-MAX_VALUE, le=MAX_VALUE)]
+#: As models.engagements.ACTIONS has them (a test compares).
+Action = Literal["impression", "click", "like", "dislike", "skip", "dwell", "purchase"]
 
 
 class Transaction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -41,6 +46,30 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     memo: LongText | None = None
 
 
+class Engagement(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One record of the `engagements` topic; its Kafka key is the user_id."""
+
+    event_id: Id
+    occurred_at: Time
+    user_id: Id
+    item_id: Id
+    action: Action
+    value: Value | None = None
+    recommendation_id: Id | None = None
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One record of the compacted `items` topic; its Kafka key is the item_id, and a null value deletes the item."""
+
+    item_id: Id
+    title: LongText | None = None
+    text: LongText | None = None
+    category: ShortText | None = None
+    price: Amount | None = None
+    image: str | None = None
+    available: bool = True
+
+
 class Feedback(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One record of the `feedback` topic; its Kafka key is the subject's account_id or user_id."""
 
@@ -52,7 +81,7 @@ class Feedback(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     recommendation_id: Id | None = None
     label: Literal["fraud", "legitimate"] | None = None
     item_id: Id | None = None
-    value: float | None = None
+    value: Value | None = None
     source: ShortText | None = None
 
 
@@ -98,6 +127,27 @@ class Alert(msgspec.Struct, frozen=True):
     model: str
     reasons: list[Reason]
     timeline: list[TimelineEntry]
+
+
+class RecommendedItem(msgspec.Struct, frozen=True):
+    """One position of a slate, counted from 1. propensity: the probability with which the item was chosen there among
+    what was left."""
+
+    item_id: str
+    position: int
+    propensity: float
+    score: float
+
+
+class Recommendation(msgspec.Struct, frozen=True):
+    """A user's slate on the `recommendations` topic and in Redis; cause is the event_id it answers."""
+
+    recommendation_id: str
+    user_id: str
+    made_at: datetime
+    policy: str
+    items: list[RecommendedItem]
+    cause: str
 
 
 class Prediction(msgspec.Struct, frozen=True):

@@ -1,12 +1,16 @@
-"""Decoded transactions as the detector takes them."""
+"""Decoded transactions and engagements as the models take them."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from models.engagements import ACTIONS, Engagements
 from models.events import Events
 from streams.decode import DecodedTransactions, base_currency_amounts
+from streams.decode_engagements import DecodedEngagements
 from streams.records import MILLISECONDS_A_DAY
+
+_ACTION_NUMBERS = {name: number for number, name in enumerate(ACTIONS)}
 
 
 def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:
@@ -24,4 +28,20 @@ def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, 
         country=decoded.country,
         category=decoded.category,
         memo=decoded.memo,
+    )
+
+
+def engagements_of(decoded: DecodedEngagements, partition: int) -> Engagements:
+    """One partition's."""
+    return Engagements(
+        partition=np.full(len(decoded), partition, np.int32),
+        offset=decoded.offset,
+        day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
+        event_id=decoded.event_id,
+        occurred_at=decoded.occurred_at,
+        user_id=decoded.user_id,
+        item_id=decoded.item_id,
+        action=np.array([_ACTION_NUMBERS[name] for name in decoded.action], np.int8),
+        value=decoded.value,
+        recommendation_id=decoded.recommendation_id,
     )

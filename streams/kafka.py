@@ -121,8 +121,11 @@ def topic_configurations(prefix: str, record_size_limit: int) -> dict[str, dict[
     sized = {"max.message.bytes": str(record_size_limit + SIZE_MARGIN)}
     return {
         f"{prefix}transactions": sized,
+        f"{prefix}engagements": sized,
+        f"{prefix}items": sized | {"cleanup.policy": "compact"},
         f"{prefix}feedback": sized,
         f"{prefix}alerts": sized,
+        f"{prefix}recommendations": {},
         f"{prefix}predictions": {},
         f"{prefix}dead-letters": sized,
         f"{prefix}model-updates": {"cleanup.policy": "compact"},

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from models.engagements import LONGEST_DWELL, REWARDS
 from models.state import EVENT_IDS, POSITIONS
 from storage.outbox import DeadLetterRow
-from streams import contract, decode
+from streams import contract, decode, decode_engagements, decode_items
 from streams.alerts import MAX_EVENTS, SEVERITY_BANDS
+from streams.decode_items import MAX_IMAGE_BYTES
 from streams.kafka import topic_configurations
 from streams.records import DecodeLimits
 from streams.rows import KEPT_BYTES
@@ -75,8 +77,11 @@ class KeptMessages:
     ("heading", "message"),
     [
         ("## Topic transactions (in)", contract.Transaction),
+        ("## Topic engagements (in)", contract.Engagement),
+        ("## Topic items (in)", contract.Item),
         ("## Topic feedback (in)", contract.Feedback),
         ("## Topic alerts (out)", contract.Alert),
+        ("## Topic recommendations (out)", contract.Recommendation),
         ("## Topic predictions (out)", contract.Prediction),
         ("## Topic model-updates (out)", contract.ModelUpdate),
     ],
@@ -94,9 +99,30 @@ def test_the_page_has_every_field_inside_an_alert(words: str, message: type[msgs
     assert list(table(text, "field")) == list(message.__struct_fields__)
 
 
+def test_the_page_has_every_field_of_an_item_of_a_slate() -> None:
+    _, _, text = section("## Topic recommendations (out)").partition("\nAn item of a slate:\n")
+
+    assert list(table(text, "field")) == list(contract.RecommendedItem.__struct_fields__)
+
+
+def test_the_page_says_what_each_action_is_worth() -> None:
+    said = {name: cells[1] for name, cells in table(section("## Topic engagements (in)"), "action").items()}
+
+    assert said.pop("dwell") == f"1/{1 / REWARDS['dwell']:g} a second"
+    assert {name: float(reward) for name, reward in said.items()} == {
+        name: reward for name, reward in REWARDS.items() if name != "dwell"
+    }
+    assert f"from {LONGEST_DWELL:g} seconds on" in section("## Topic engagements (in)")
+
+
 @pytest.mark.parametrize(
     ("heading", "message"),
-    [("## Topic transactions (in)", contract.Transaction), ("## Topic feedback (in)", contract.Feedback)],
+    [
+        ("## Topic transactions (in)", contract.Transaction),
+        ("## Topic engagements (in)", contract.Engagement),
+        ("## Topic items (in)", contract.Item),
+        ("## Topic feedback (in)", contract.Feedback),
+    ],
 )
 def test_the_page_says_which_fields_are_required(heading: str, message: type[msgspec.Struct]) -> None:
     said = {name: cells[2] for name, cells in table(section(heading), "field").items()}
@@ -118,6 +144,24 @@ def test_the_example_of_a_transaction_is_accepted() -> None:
     assert decoded.extra == [b'{"device":{"os":"android"}}']
 
 
+def test_the_example_of_an_engagement_is_accepted() -> None:
+    decoded = decode_engagements.decode_engagements(
+        [KafkaRecord(example("## Topic engagements (in)"), b"user-1")], DecodeLimits()
+    )
+
+    assert decoded.dead == []
+    assert decoded.action == ["dwell"]
+    assert decoded.extra == [b'{"page":"home"}']
+
+
+def test_the_example_of_an_item_is_accepted() -> None:
+    decoded = decode_items.decode_items([KafkaRecord(example("## Topic items (in)"), b"item-7")], DecodeLimits())
+
+    assert (decoded.dead, decoded.broken) == ([], {})
+    assert decoded.item_id == ["item-7"]
+    assert decoded.extra == [b'{"brand":"Nordfell"}']
+
+
 def test_the_example_of_feedback_is_accepted() -> None:
     decoded = decode.decode_feedback([KafkaRecord(example("## Topic feedback (in)"), b"account-1")], DecodeLimits())
 
@@ -130,6 +174,7 @@ def test_the_example_of_feedback_is_accepted() -> None:
     ("heading", "message"),
     [
         ("## Topic alerts (out)", contract.Alert),
+        ("## Topic recommendations (out)", contract.Recommendation),
         ("## Topic predictions (out)", contract.Prediction),
         ("## Topic model-updates (out)", contract.ModelUpdate),
     ],
@@ -174,6 +219,11 @@ def test_the_pages_numbers_are_those_of_the_code() -> None:
 
     assert f"the {EVENT_IDS} newest events" in transactions
     assert f"From 0 to {contract.MAX_AMOUNT:,.0f}" in transactions
+    assert f"the {EVENT_IDS} newest engagements" in section("## Topic engagements (in)")
+    assert f"{MAX_IMAGE_BYTES:,} bytes" in section("## Topic items (in)")
+    assert f"From 0 to {contract.MAX_AMOUNT:,.0f}, in" in section("## Topic items (in)")
+    for heading in ("## Topic engagements (in)", "## Topic feedback (in)"):
+        assert f"rom -{contract.MAX_VALUE:,.0f} to {contract.MAX_VALUE:,.0f}." in section(heading)
     assert f"{DecodeLimits().future_tolerance // 1000}) ahead" in transactions
     assert f"1 to {contract.MAX_ID_LENGTH} characters" in PAGE
     assert f"at most {contract.MAX_TEXT_LENGTH:,}" in PAGE

@@ -166,6 +166,15 @@ def feedback(**changes: Any) -> bytes:
     return json.dumps({k: v for k, v in (fields | changes).items() if v is not None}).encode()
 
 
+def reward(**changes: Any) -> bytes:
+    return feedback(**{"kind": "reward", "label": None, "recommendation_id": "r", "item_id": "i", "value": 1} | changes)
+
+
+def test_a_reward_becomes_a_row() -> None:
+    decoded = decode_feedback([KafkaRecord(reward(value=-2.5))], DecodeLimits())
+    assert (decoded.messages[0].value, decoded.dead) == (-2.5, [])
+
+
 def test_a_label_becomes_a_row_under_its_key() -> None:
     decoded = decode_feedback([KafkaRecord(feedback(source="analyst"))], DecodeLimits())
     assert (decoded.entity_id, decoded.messages[0].label) == (["account-1"], "fraud")
@@ -178,6 +187,13 @@ def test_a_label_becomes_a_row_under_its_key() -> None:
         (feedback(event_id=None), b"a"),
         (feedback(label="perhaps"), b"a"),
         (feedback(kind="reward"), b"a"),
+        (reward(value=None), b"a"),
+        (reward(item_id=None), b"a"),
+        (reward(value=5).replace(b"5}", b"NaN}"), b"a"),
+        (reward(value=5).replace(b"5}", b"-Infinity}"), b"a"),
+        (reward(value=5).replace(b"5}", b"1e999}"), b"a"),
+        (reward(value=1.1e12), b"a"),
+        (reward(value="5"), b"a"),
         (feedback(), None),
         (feedback(), b"\xff"),
     ],
