@@ -92,7 +92,6 @@ class Catalogue:
         items = list({item.item_id: item for item in items}.values())
         if not items:
             return
-        self.version += 1
         rows = np.array([self._row(item.item_id) for item in items], np.int64)
         state = self._arena.arrays
         state["content"][rows] = item_contents(items)
@@ -102,20 +101,24 @@ class Catalogue:
             [stable_hash(item.category) if item.category else NO_CATEGORY for item in items], np.uint64
         )
         state["available"][rows] = [item.available for item in items]
-        state["changed_at"][rows] = self.version
+        self._changed(rows)
 
     def delete(self, item_ids: Sequence[str]) -> None:
         """Deletions of unknown items mean nothing."""
         rows = self.rows_of(item_ids)
         rows = rows[rows >= 0]
         if len(rows):
-            self.version += 1
             self._arena.arrays["available"][rows] = False
-            self._arena.arrays["changed_at"][rows] = self.version
+            self._changed(rows)
 
     def changed_since(self, version: int) -> Rows:
         """The rows that changed after a version."""
         return np.flatnonzero(self._arena.arrays["changed_at"][: len(self)] > version)
+
+    def _changed(self, rows: Rows) -> None:
+        """The version comes last: who reads it on another thread before he reads rows misses no change of them."""
+        self._arena.arrays["changed_at"][rows] = self.version + 1
+        self.version += 1
 
     def _row(self, item_id: str) -> int:
         row = self._rows.setdefault(item_key(item_id), len(self.item_ids))

@@ -38,7 +38,7 @@ class Slates:
     seed uint64[m]: the draw's; candidates int32[m, C]: catalogue rows, -1 for none; log_weights float32[m, C]; picks
     int16[m, K]: places among the candidates, -1 for none; propensity and prefix float64[m, K]: given the positions
     before, and with them, NaN for none; score float32[m, K]: the policy's logit; counts: candidates that each rule
-    took away."""
+    took away, slates whose rules were lifted, users for whom the policy had no answer."""
 
     rows: Rows
     policy: Sequence[str]
@@ -121,6 +121,15 @@ class Recommender:
         """The same movement of state without slates: silent replay."""
         self._move_on(events)
 
+    @torch.inference_mode()
+    def remember(self, events: Engagements) -> None:
+        """Moves everything on but the network's state: engagements from before the present policy was activated, which
+        builds its states from the rings."""
+        known = self.catalogue.rows_of(events.item_id)
+        noted = self._noted(events, known)
+        if self._running is not None:
+            self._running.miss(noted)
+
     def note_slates(self, partition: int, user_ids: Sequence[str], occurred_at: Rows) -> None:
         """Slates that were made before a restore, in their order, for engagements at occurred_at."""
         for user_id, at in zip(user_ids, occurred_at.tolist(), strict=True):
@@ -138,8 +147,13 @@ class Recommender:
         if self._running is not None:
             self._running.follow_catalogue()
             self._running.build_states(np.unique(self._users.find(events)))
-        noted = self._users.note(events, hashes(events.item_id).view(np.int64))
+        noted = self._noted(events, known)
         states = None if self._running is None else self._running.step(noted, known[noted.rows])
+        return noted, states, known
+
+    def _noted(self, events: Engagements, known: Rows) -> NotedBatch:
+        """Rings and popularity, moved on by a batch whose items have the catalogue rows `known`."""
+        noted = self._users.note(events, hashes(events.item_id).view(np.int64))
         self._popularity.add(
             events.partition[noted.rows],
             known[noted.rows],
@@ -147,7 +161,7 @@ class Recommender:
             rewards(noted.action, noted.value.astype(np.float64)),
             len(self.catalogue),
         )
-        return noted, states, known
+        return noted
 
     def _asking(self, events: Engagements, noted: NotedBatch) -> Rows:
         """The sorted row of each user's latest engagement that asks for a slate: all but impressions do, and an
@@ -172,7 +186,7 @@ class Recommender:
         now, slots = events.occurred_at[rows], noted.runs.slot[asking]
         uniform = uniforms(seed, 2 * rules.candidates)
         query = None if states is None or self._running is None else self._running.query(states, asking)
-        deciding = self._deciding([events.user_id[row] for row in rows.tolist()], noted.told[asking], query)
+        deciding, failed = self._deciding([events.user_id[row] for row in rows.tolist()], noted.told[asking], query)
         nobody = not (deciding == _BY_POPULARITY).any()
         popular = np.zeros(0) if nobody else self._popularity.of(np.arange(len(self.catalogue)), int(now.max()))
         candidates = self._candidates(deciding, query, popular, uniform[:, : rules.candidates])
@@ -192,18 +206,21 @@ class Recommender:
             propensity=given,
             prefix=prefix_products(given),
             score=np.where(picks >= 0, score, np.nan).astype(np.float32),
-            counts=counts,
+            counts=counts | {"policy_failed": failed},
         )
 
-    def _deciding(self, user_ids: list[str], told: Rows, query: torch.Tensor | None) -> npt.NDArray[np.int8]:
-        """int8[m]: who decides for each user, _BY_POPULARITY, _AT_RANDOM or _BY_POLICY. A policy whose answer for a
-        user is no number does not decide for him."""
-        deciding = np.full(len(user_ids), _BY_POPULARITY, np.int8)
+    def _deciding(
+        self, user_ids: list[str], told: Rows, query: torch.Tensor | None
+    ) -> tuple[npt.NDArray[np.int8], int]:
+        """int8[m]: who decides for each user, _BY_POPULARITY, _AT_RANDOM or _BY_POLICY; and for how many users the
+        policy's answer is no number, so that it does not decide for them."""
+        deciding, failed = np.full(len(user_ids), _BY_POPULARITY, np.int8), 0
         if query is not None:
-            sound = torch.isfinite(query).all(1).cpu().numpy()
-            deciding[(told >= self._rules.least_told) & sound] = _BY_POLICY
+            sound, known = torch.isfinite(query).all(1).cpu().numpy(), told >= self._rules.least_told
+            deciding[known & sound] = _BY_POLICY
+            failed = int((known & ~sound).sum())
         deciding[in_holdout(user_ids, self._rules.holdout)] = _AT_RANDOM
-        return deciding
+        return deciding, failed
 
     def _candidates(
         self,

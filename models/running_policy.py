@@ -76,6 +76,11 @@ class RunningPolicy:
         self._hidden.grow_to(self._users.slots.highest)
         return self._recur(noted, item_rows)
 
+    def miss(self, noted: NotedBatch) -> None:
+        """The users have moved on without this network."""
+        self._hidden.grow_to(self._users.slots.highest)
+        self._hidden.current[noted.runs.slot] = False
+
     def query(self, states: Tensor, rows: Rows) -> Tensor:
         """float[k, vector] of the states in some rows."""
         return self._network.query(states[self._index(rows)])
