@@ -4,36 +4,15 @@ A slate is Plackett-Luce: its positions are filled one after the other, each wit
 among the weights that are left. Gumbel top-k on the log-weights draws exactly that (Kool, van Hoof and Welling, 2019).
 Three probabilities of a shown item are told apart, since estimators need different ones: given the items above it
 (`conditionals`), with the items above it (`prefix_products`), and at its position whatever is above it
-(`position_marginals`, `picked_marginals`).
+(`position_marginals`, `picked_marginals`; models/slate_race.py computes these).
 """
-
-import math
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-LogWeights = npt.NDArray[np.floating[Any]]
-Indices = npt.NDArray[np.integer[Any]]
-Picks = npt.NDArray[np.int16]
+from models.slate_race import Floats, LogWeights, at_positions
 
-#: Marginals are summed over all sets that can stand above a position where these are at most so many; else integrated.
-MOST_SETS = 200
-#: Integrated marginals are off by at most this.
-MARGINAL_ERROR = 1e-8
-#: Log-weights further below their row's highest one count as so far below it, in integrated marginals.
-LOWEST = -300.0
-#: The first try has so many nodes; rows whose error is not small enough yet get twice as many, up to the last number.
-_NODES, _MOST_NODES = 41, 1281
-#: Twice the nodes square the error, so every second node may be off by this.
-_COARSE_ERROR = 1e-5
-#: What the integrals leave out at their ends is about this.
-_CUT_OFF = 1e-10
-_EARLIEST = -3.3
-#: Numbers in one working array: they should stay in a core's cache.
-_CHUNK = 32_768
+Picks = npt.NDArray[np.int16]
 
 
 def floored_log_weights(log_p: LogWeights, allowed: npt.NDArray[np.bool_], floor: float) -> npt.NDArray[np.float32]:
@@ -112,136 +91,21 @@ def position_marginals(log_weights: LogWeights, size: int) -> Floats:
     """float64[n, C, size]: the probability of each candidate at each position, whatever stands above it.
 
     Each position sums to 1 over the candidates, 0 where fewer can be chosen. Exact up to rounding where few sets of
-    items can stand above a position (MOST_SETS), else within MARGINAL_ERROR."""
+    items can stand above a position, else within slate_race.MARGINAL_ERROR."""
     rows, candidates = log_weights.shape
     every = np.broadcast_to(np.arange(candidates), (rows, candidates))
-    return _marginals(log_weights, every, size)
+    return at_positions(log_weights, every, size).marginals
 
 
 def picked_marginals(log_weights: LogWeights, picks: Picks) -> Floats:
     """float64[n, K]: `position_marginals` of each position's pick alone, for much less work; NaN for -1."""
+    return marginals_and_means(log_weights, picks, None)[0]
+
+
+def marginals_and_means(log_weights: LogWeights, picks: Picks, values: Floats | None) -> tuple[Floats, Floats]:
+    """(`picked_marginals`, means float64[n, K]): each position's mean of the candidates' values float64[n, C] over the
+    slates that these weights draw (0 for None, and where fewer items can be chosen). Both in one go."""
     size = picks.shape[1]
-    every_position = _marginals(log_weights, picks, size)
-    own: Floats = every_position[:, np.arange(size), np.arange(size)]
-    return np.where(picks >= 0, own, np.nan)
-
-
-def _marginals(log_weights: LogWeights, targets: Indices, size: int) -> Floats:
-    """float64[n, M, size], of the candidates `targets` int[n, M], which differ within a row (-1: none, whatever)."""
-    rows, candidates = log_weights.shape
-    found = np.zeros((rows, targets.shape[1], size))
-    shown = min(size, candidates)
-    sets = sum(math.comb(candidates, above) for above in range(shown))
-    step = max(1, 8 * _CHUNK // max(1, sets * candidates) if sets <= MOST_SETS else _CHUNK // _NODES)
-    for first in range(0, rows, step):
-        part = slice(first, first + step)
-        weights = _weights(log_weights[part])
-        if sets <= MOST_SETS:
-            every = _by_sets(weights, shown)
-            found[part, :, :shown] = np.take_along_axis(every, targets[part, :, None], axis=1)
-        else:
-            found[part] = _by_race(weights, targets[part], size)
-    return found
-
-
-def _weights(log_weights: LogWeights) -> Floats:
-    """float64[n, C], each row's sum 1 (0 where nothing can be chosen)."""
-    log_weights = log_weights.astype(np.float64)
-    highest = log_weights.max(axis=1, keepdims=True, initial=-np.inf)
-    below = log_weights - np.where(np.isfinite(highest), highest, 0.0)
-    weights = np.where(below > -np.inf, np.exp(np.maximum(below, LOWEST)), 0.0)
-    normalised: Floats = weights / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return normalised
-
-
-def _by_sets(weights: Floats, size: int) -> Floats:
-    """float64[n, C, size]: what stands above a position matters only as a set, so chances are carried from the sets of
-    one size to those of the next."""
-    rows, candidates = weights.shape
-    found = np.zeros((rows, candidates, size))
-    sets: list[tuple[int, ...]] = [()]
-    chance = np.ones((rows, 1))
-    for position in range(size):
-        outside = np.ones((len(sets), candidates))
-        for number, members in enumerate(sets):
-            outside[number, list(members)] = 0.0
-        left = weights @ outside.T
-        scale = np.divide(chance, left, out=np.zeros_like(left), where=left > 0)
-        next_pick = scale[:, :, None] * weights[:, None, :] * outside
-        found[:, :, position] = next_pick.sum(axis=1)
-        number_of = {members: number for number, members in enumerate(sets)}
-        sets = list(combinations(range(candidates), position + 1))
-        before = [[number_of[grown[:i] + grown[i + 1 :]] for i in range(len(grown))] for grown in sets]
-        chance = next_pick[:, np.array(before), np.array(sets)].sum(axis=2)
-    return found
-
-
-def _by_race(weights: Floats, targets: Indices, size: int) -> Floats:
-    """float64[n, M, size], integrated with as many nodes as each row needs."""
-    found, coarse = _raced(weights, targets, size, _NODES)
-    nodes = _NODES
-    while nodes < _MOST_NODES:
-        rough = np.flatnonzero(np.abs(found - coarse).max(axis=(1, 2)) > _COARSE_ERROR)
-        if not len(rough):
-            break
-        nodes = 2 * nodes - 1
-        found[rough], coarse[rough] = _raced(weights[rough], targets[rough], size, nodes)
-    return found
-
-
-def _raced(weights: Floats, targets: Indices, size: int, nodes: int) -> tuple[Floats, Floats]:
-    """Each float64[n, M, size]: by all nodes, and by every second one.
-
-    Items that arrive at exponential times with their weights as rates arrive in the order of a Plackett-Luce slate.
-    Item i is at position k where it arrives at some time t and exactly k of the others arrived before:
-    the integral of w_i exp(-w_i t) P(k others by t). The number of others is Poisson-binomial; its chances are the
-    coefficients of the product of (waiting + arrived z), which needs no subtraction and so stays exact."""
-    time, width = _times(weights, size, nodes)
-    weights = np.pad(weights, ((0, 0), (0, 1)))  # the place -1: an item that never arrives
-    waiting = np.exp(-weights.T[:, :, None] * time)
-    own_weights = np.take_along_axis(weights, targets, axis=1).T
-    own_waiting = np.exp(-own_weights[:, :, None] * time)
-    polynomial = np.zeros((size, *time.shape))
-    polynomial[0] = 1.0
-    others = np.ones(weights.shape, bool)
-    np.put_along_axis(others, targets, False, axis=1)
-    for candidate in np.flatnonzero(others.any(axis=0)):
-        waits = np.where(others[:, candidate, None], waiting[candidate], 1.0)
-        polynomial = _times_factor(polynomial, waits)
-    one = np.zeros_like(polynomial)
-    one[0] = 1.0
-    below = [one]
-    for waits in own_waiting[:0:-1]:
-        below.append(_times_factor(below[-1], waits))
-    found, coarse = np.zeros((2, len(weights), targets.shape[1], size))
-    for number, waits in enumerate(own_waiting):
-        density = own_weights[number][:, None] * waits * width
-        rest = below[-1 - number]
-        for position in range(size):
-            before = sum(polynomial[a] * rest[position - a] for a in range(position + 1))
-            value = density * before
-            found[:, number, position] = value.sum(axis=1)
-            coarse[:, number, position] = 2 * value[:, ::2].sum(axis=1)
-        polynomial = _times_factor(polynomial, waits)
-    return found, coarse
-
-
-def _times_factor(polynomial: Floats, waits: Floats) -> Floats:
-    """Times (waits + (1 - waits) z), without powers that no position needs."""
-    product = polynomial * waits
-    product[1:] += polynomial[:-1] * (1.0 - waits)
-    return product
-
-
-def _times(weights: Floats, size: int, nodes: int) -> tuple[Floats, Floats]:
-    """Nodes and their widths, each float64[n, nodes], from before anything arrives until `size` items have.
-
-    t = exp(x - exp(-x)) makes the trapezoidal rule converge exponentially (Takahasi and Mori, 1974)."""
-    allowed = (weights > 0).sum(axis=1)
-    last = np.clip(np.minimum(allowed, size), 1, weights.shape[1])
-    ordered = -np.sort(-weights, axis=1)
-    slowest = np.take_along_axis(ordered, last[:, None] - 1, axis=1)
-    latest = np.log(np.log(size / _CUT_OFF) / np.where(slowest > 0, slowest, 1.0))
-    x = _EARLIEST + (latest - _EARLIEST) * np.linspace(0, 1, nodes)
-    time = np.exp(x - np.exp(-x))
-    return time, time * (1 + np.exp(-x)) * (latest - _EARLIEST) / (nodes - 1)
+    found = at_positions(log_weights, picks, size, values)
+    own = found.marginals[:, np.arange(size), np.arange(size)]
+    return np.where(picks >= 0, own, np.nan), found.means

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import slates
+from models import slate_race
+from models.slate_race import MARGINAL_ERROR
 from models.slates import (
-    MARGINAL_ERROR,
     conditionals,
     draw_slates,
     floored_log_weights,
+    marginals_and_means,
     picked_marginals,
     position_marginals,
     prefix_products,
@@ -77,7 +78,7 @@ def test_marginals_are_what_enumerating_every_slate_gives(case: Case) -> None:
 def test_integrated_marginals_are_within_their_stated_error(case: Case) -> None:
     values, size = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slates, "MOST_SETS", -1)
+        patch.setattr(slate_race, "MOST_SETS", -1)
         found = position_marginals(row(values), size)
     assert found[0] == pytest.approx(enumerated_marginals(row(values)[0], size), abs=MARGINAL_ERROR)
 
@@ -89,9 +90,9 @@ def test_integration_agrees_with_sums_over_sets_on_more_candidates(
     draw = np.random.default_rng(4)
     log_weights = (spread * draw.normal(size=(30, 11))).astype(np.float32)
     log_weights[draw.random(log_weights.shape) < 0.1] = -np.inf
-    monkeypatch.setattr(slates, "MOST_SETS", 10_000)
+    monkeypatch.setattr(slate_race, "MOST_SETS", 10_000)
     exact = position_marginals(log_weights, 5)
-    monkeypatch.setattr(slates, "MOST_SETS", 0)
+    monkeypatch.setattr(slate_race, "MOST_SETS", 0)
     integrated = position_marginals(log_weights, 5)
     assert np.abs(exact - integrated).max() < MARGINAL_ERROR
     assert not np.array_equal(exact, integrated)  # they are two computations
@@ -132,6 +133,31 @@ def test_marginals_of_the_picks_are_those_of_all_candidates(
                 assert np.isnan(own[number, position])
             else:
                 assert own[number, position] == pytest.approx(every[number, pick, position], abs=2 * MARGINAL_ERROR)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.sampled_from([5, 64]), st.integers(1, 6), st.sampled_from([0.0, 0.5, 0.95]))
+def test_means_at_positions_are_the_candidates_values_weighted_by_their_marginals(
+    seed: int, candidates: int, size: int, forbidden: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    log_weights = (2 * draw.normal(size=(12, candidates))).astype(np.float32)
+    log_weights[draw.random(log_weights.shape) < forbidden] = -np.inf
+    picks = draw_slates(log_weights, draw.random(log_weights.shape), size)
+    values = draw.normal(1.0, 1.0, log_weights.shape)
+    marginals, means = marginals_and_means(log_weights, picks, values)
+    expected = (position_marginals(log_weights, size) * values[:, :, None]).sum(axis=1)
+    assert means == pytest.approx(expected, abs=200 * MARGINAL_ERROR)
+    assert marginals == pytest.approx(picked_marginals(log_weights, picks), nan_ok=True)
+
+
+def test_empty_positions_say_nothing_about_the_last_candidate() -> None:
+    log_weights = np.full((1, 64), -np.inf)
+    log_weights[0, [3, 9, 63]] = 0.0, 1.0, 2.0
+    picks = np.array([[9, 63, 3, -1, -1, -1]], np.int16)
+    every = position_marginals(log_weights, 6)[0]
+    expected = [every[9, 0], every[63, 1], every[3, 2], np.nan, np.nan, np.nan]
+    assert picked_marginals(log_weights, picks)[0] == pytest.approx(expected, nan_ok=True)
 
 
 @settings(deadline=None, max_examples=10)
