@@ -145,8 +145,91 @@ class ShadowPrediction(LogKey, Base):
     model: Mapped[str]
 
 
+class Engagement(LogKey, Base):
+    """One applied record of the `engagements` topic."""
+
+    __tablename__ = "engagements"
+    __table_args__ = (
+        Index("ix_engagements_recommendation_id", "recommendation_id", postgresql_using="hash"),
+        Index("ix_engagements_occurred_at", "occurred_at", postgresql_using="brin"),
+    )
+
+    event_id: Mapped[str]
+    user_id: Mapped[str]
+    item_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    action: Mapped[str]
+    value: Mapped[float | None]
+    recommendation_id: Mapped[str | None]
+    extra: Mapped[dict[str, Any] | None]
+
+
+class Item(Base):
+    """An item as its latest record has it; one that was deleted stays as a row without content. item_key is the hash of
+    its item_id by which slates name it."""
+
+    __tablename__ = "items"
+    __table_args__ = (Index("ix_items_source", "topic_generation", "source_partition", "source_offset"),)
+
+    item_id: Mapped[str] = mapped_column(primary_key=True)
+    item_key: Mapped[int]
+    topic_generation: Mapped[int] = mapped_column(SmallInteger)
+    source_partition: Mapped[int] = mapped_column(Integer)
+    source_offset: Mapped[int]
+    recorded_at: Mapped[datetime]
+    title: Mapped[str | None]
+    text: Mapped[str | None]
+    category: Mapped[str | None]
+    price: Mapped[float | None]
+    image: Mapped[bytes | None]
+    available: Mapped[bool]
+    deleted: Mapped[bool]
+    extra: Mapped[dict[str, Any] | None]
+
+
+class Recommendation(LogKey, Base):
+    """One slate, under the log key of the engagement that it answers (`cause`, at `occurred_at`). candidates: C item
+    keys, int64 little-endian; log_weights: C log-weights, float32 little-endian, that it was drawn with, the floor
+    included; candidate_hash: of the set of candidates."""
+
+    __tablename__ = "recommendations"
+    __table_args__ = (
+        Index("ix_recommendations_recommendation_id", "recommendation_id", postgresql_using="hash"),
+        Index("ix_recommendations_made_at", "made_at", postgresql_using="brin"),
+        Index("ix_recommendations_source", "topic_generation", "source_partition", "source_offset"),
+    )
+
+    recommendation_id: Mapped[str]
+    user_id: Mapped[str]
+    made_at: Mapped[datetime]
+    occurred_at: Mapped[datetime]
+    policy: Mapped[str]
+    cause: Mapped[str]
+    catalogue: Mapped[str]
+    floor: Mapped[float]
+    seed: Mapped[int]
+    candidate_hash: Mapped[int]
+    candidates: Mapped[bytes]
+    log_weights: Mapped[bytes]
+
+
+class RecommendationItem(LogKey, Base):
+    """One position of a slate, from 1. propensity: of its choice among what was left for the position;
+    prefix_propensity: of the slate up to and with it."""
+
+    __tablename__ = "recommendation_items"
+
+    position: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    recommendation_id: Mapped[str]
+    item_id: Mapped[str]
+    propensity: Mapped[float]
+    prefix_propensity: Mapped[float]
+    score: Mapped[float]
+
+
 class Duplicate(LogKey, Base):
-    """A record whose id had been applied already: event_id of a transaction, feedback_id of feedback."""
+    """A record whose id had been applied already: event_id of a transaction or engagement, feedback_id of feedback."""
 
     __tablename__ = "duplicates"
 
@@ -201,6 +284,12 @@ class Feedback(Base):
         Index("ix_feedback_feedback_id", "feedback_id"),
         Index("ix_feedback_event_id", "event_id"),
         Index("ix_feedback_alert_id", "alert_id"),
+        Index(
+            "ix_feedback_recommendation_id",
+            "recommendation_id",
+            postgresql_where=text("recommendation_id IS NOT NULL"),
+            sqlite_where=text("recommendation_id IS NOT NULL"),
+        ),
         Index("ix_feedback_joined_at", "joined_at"),
         Index(
             "ix_feedback_pending",

@@ -9,27 +9,38 @@ from string import Template
 
 from sqlalchemy import Connection, text
 
-ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily", "v_shadow_daily")
-VIEW_NAMES = ("event_labels", *ANALYST_VIEWS)
+ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily", "v_shadow_daily", "v_recommendation_reward")
+VIEW_NAMES = ("event_labels", "slate_answers", *ANALYST_VIEWS)
 READER_ROLE = "headgate_reader"
 
+#: Half of a 95 % interval of a ratio of sums over users; null for a single user.
+MARGIN = (
+    "CASE WHEN users > 1 THEN "
+    "1.96 * sqrt(CASE WHEN residual > 0.0 THEN residual ELSE 0.0 END * users / (users - 1.0)) / slates END"
+)
 DIALECT_WORDS = {
     "postgresql": {
         "each_event_id": "jsonb_array_elements_text(a.event_ids) AS each_event(value)",
         "occurred_on": "(p.occurred_at AT TIME ZONE 'UTC')::date",
         "alerts_per_day": "models.metrics ->> 'alerts_per_day'",
+        "margin": MARGIN,
+        "made_on": "(r.made_at AT TIME ZONE 'UTC')::date",
+        "a_day_ago": "CURRENT_TIMESTAMP - INTERVAL '1 day'",
     },
     "sqlite": {
         "each_event_id": "json_each(a.event_ids) AS each_event",
         "occurred_on": "date(p.occurred_at)",
         "alerts_per_day": "json_extract(models.metrics, '$.alerts_per_day')",
+        "margin": MARGIN,
+        "made_on": "date(r.made_at)",
+        "a_day_ago": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day')",
     },
 }
 
 
 def view_sql(name: str, dialect: str) -> str:
     source = resources.files(__package__).joinpath(f"{name}.sql").read_text()
-    return Template(source).substitute(DIALECT_WORDS[dialect], joined_by="")
+    return Template(source).substitute(DIALECT_WORDS[dialect], joined_by="", engaged_by="")
 
 
 def labels_joined_by(dialect: str) -> str:

@@ -29,7 +29,7 @@ def section(heading: str) -> str:
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[Database]:
-    """Two days with flagged and missed frauds, alerts of two models, a dead letter."""
+    """Two days with flagged and missed frauds, alerts of two models, slates of two policies, a dead letter."""
     upgrade(postgres_url)
     database = open_database(postgres_url)
     rows = RowMaker(database)
@@ -38,6 +38,9 @@ def database(postgres_url: str) -> Iterator[Database]:
         rows.scored(event_id, account_id=f"account-{number}", flagged=number < 3, model=model)
         rows.shadow(rows.prediction(f"seen by a shadow, {event_id}"))
         rows.alert(f"alert of {event_id}", [event_id], account_id=f"account-{number}", model=model)
+    for policy in ("recommender:1", "random"):
+        rows.slate(f"slate of {policy}", policy=policy)
+        rows.engagement(f"answer to {policy}", recommendation_id=f"slate of {policy}")
     rows.label("f1", "fraud", event_id="event-1")
     rows.label("f2", "legitimate", event_id="event-2")
     rows.label("f3", "fraud", event_id="event-3")

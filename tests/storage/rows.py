@@ -1,5 +1,6 @@
 """Rows for the tests: everything has a default, a test names what it is about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import count
@@ -12,6 +13,7 @@ from storage.database import Database
 
 NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
 TODAY = date(2026, 3, 14)
+LOG_KEY = ("day", "topic_generation", "source_partition", "source_offset")
 
 
 @dataclass
@@ -64,7 +66,7 @@ class RowMaker:
         stored = self.transaction(
             event_id, **{name: value for name, value in values.items() if name in tables.Transaction.__table__.c}
         )
-        key = {name: stored[name] for name in ("day", "topic_generation", "source_partition", "source_offset")}
+        key = {name: stored[name] for name in LOG_KEY}
         own = {name: value for name, value in values.items() if name in tables.Prediction.__table__.c}
         self.prediction(event_id, **{"flagged": flagged, "alert_id": alert_id} | own | key)
 
@@ -106,6 +108,52 @@ class RowMaker:
             "status": "joined",
         }
         return self.insert(tables.Feedback, defaults | values)
+
+    def engagement(self, event_id: str, action: str = "click", **values: Any) -> dict[str, Any]:
+        defaults = {
+            **self._log_key(values),
+            "event_id": event_id,
+            "user_id": "u1",
+            "item_id": "i1",
+            "occurred_at": NOON,
+            "recorded_at": NOON,
+            "action": action,
+        }
+        return self.insert(tables.Engagement, defaults | values)
+
+    def slate(self, recommendation_id: str, item_ids: Sequence[str] = ("i1", "i2"), **values: Any) -> dict[str, Any]:
+        """A recommendation of these items, in this order."""
+        defaults = {
+            **self._log_key(values),
+            "recommendation_id": recommendation_id,
+            "user_id": "u1",
+            "made_at": NOON,
+            "occurred_at": NOON,
+            "policy": "recommender:1",
+            "cause": f"cause of {recommendation_id}",
+            "catalogue": "1",
+            "floor": 0.05,
+            "seed": 7,
+            "candidate_hash": 8,
+            "candidates": b"",
+            "log_weights": b"",
+        }
+        stored = self.insert(tables.Recommendation, defaults | values)
+        for place, item_id in enumerate(item_ids):
+            shared = {name: stored[name] for name in LOG_KEY} | {"recommendation_id": recommendation_id}
+            chosen = {
+                "position": place + 1,
+                "propensity": 0.5,
+                "prefix_propensity": 0.5 ** (place + 1),
+                "score": -place,
+            }
+            self.insert(tables.RecommendationItem, shared | chosen | {"item_id": item_id})
+        return stored
+
+    def reward(self, feedback_id: str, value: float, **values: Any) -> dict[str, Any]:
+        """Feedback of kind "reward" for item i1 of slate r1, joined unless said otherwise."""
+        about = {"recommendation_id": "r1", "item_id": "i1"}
+        return self.label(feedback_id, None, kind="reward", value=value, entity_id="u1", **(about | values))
 
     def dead_letter(self, **values: Any) -> dict[str, Any]:
         defaults = {

@@ -1,0 +1,51 @@
+-- Each engagement with an item of the slate that it names, and each reward that feedback gave one: what it is worth
+-- (as models/engagements.py has it), under the key of the slate and the item's position. Internal.
+CREATE VIEW slate_answers AS
+SELECT
+    r.day,
+    r.topic_generation,
+    r.source_partition,
+    r.source_offset,
+    i.position,
+    r.made_at,
+    r.policy,
+    r.user_id,
+    CASE WHEN e.action = 'impression' THEN 1 ELSE 0 END AS impressions,
+    CASE WHEN e.action = 'click' THEN 1 ELSE 0 END AS clicks,
+    CASE e.action
+        WHEN 'click' THEN 1.0
+        WHEN 'like' THEN 2.0
+        WHEN 'dislike' THEN -2.0
+        WHEN 'skip' THEN -0.1
+        WHEN 'dwell' THEN CASE
+            WHEN e.value >= 60.0 THEN 1.0
+            WHEN e.value > 0.0 THEN e.value / 60.0
+            ELSE 0.0
+        END
+        WHEN 'purchase' THEN 5.0
+        ELSE 0.0
+    END AS reward
+FROM recommendations r
+JOIN engagements e ON e.recommendation_id = r.recommendation_id${engaged_by}
+JOIN recommendation_items i
+    ON i.day = r.day AND i.topic_generation = r.topic_generation
+    AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset AND i.item_id = e.item_id
+UNION ALL
+SELECT
+    r.day,
+    r.topic_generation,
+    r.source_partition,
+    r.source_offset,
+    i.position,
+    r.made_at,
+    r.policy,
+    r.user_id,
+    0 AS impressions,
+    0 AS clicks,
+    f.value AS reward
+FROM recommendations r
+JOIN feedback f
+    ON f.recommendation_id = r.recommendation_id AND f.kind = 'reward' AND f.status = 'joined'${joined_by}
+JOIN recommendation_items i
+    ON i.day = r.day AND i.topic_generation = r.topic_generation
+    AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset AND i.item_id = f.item_id
