@@ -10,18 +10,30 @@ from torch import Tensor
 
 BLOCK = 128
 TILE = 64 * BLOCK
+#: Queries that share a tile; more of them would need gigabytes for the blocks that are looked at again.
+QUERIES_AT_ONCE = 64
 
 
 @torch.inference_mode()
 def best_items(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The rows int64[n, k] of the k best available items of each query, best first, and their scores float[n, k]; k is
-    count, or less where fewer are available. Rows without a finite score come last with -inf."""
+    count, or less where fewer are available. Rows without a finite score come last with -inf: all of a query that is
+    not finite. Vectors of available items are finite."""
     count = min(count, int(available_A.sum()))
-    if len(vectors_AV) <= max(TILE, 4 * count * BLOCK):
-        scores_NA = (query_NV @ vectors_AV.T).masked_fill(~available_A, -torch.inf)
-        found = torch.topk(scores_NA, count, dim=1)
-        return found.indices, found.values
-    return _by_blocks(query_NV, vectors_AV, available_A, count)
+    small = len(vectors_AV) <= max(TILE, 4 * count * BLOCK)
+    best = _by_all if small else _by_blocks
+    sound_N = query_NV.isfinite().all(1)
+    found = [
+        best(part, vectors_AV, available_A, count)
+        for part in query_NV.where(sound_N[:, None], 0.0).split(QUERIES_AT_ONCE)
+    ]
+    rows_NK, scores_NK = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return rows_NK, scores_NK.masked_fill(~sound_N[:, None], -torch.inf)
+
+
+def _by_all(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    found = torch.topk((query_NV @ vectors_AV.T).masked_fill(~available_A, -torch.inf), count, dim=1)
+    return found.indices, found.values
 
 
 def _by_blocks(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count: int) -> tuple[Tensor, Tensor]:
