@@ -65,6 +65,7 @@ def test_sizes_around_the_borders_of_tiles_and_blocks_lose_no_item(items: int) -
     for place in (0, BLOCK - 1, BLOCK, TILE - 1, min(TILE, items - 1), items - 1):
         best = vectors.clone()
         best[place] = 100 * query[0]
+        assert_best(query, best, available, 9, tolerance=1e-3)
         assert best_items(query, best, available, 9)[0][0, 0] == place
 
 
