@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 #: As in the contract. An engagement's `action` is a place in here.
 ACTIONS = ("impression", "click", "like", "dislike", "skip", "dwell", "purchase")
+ACTION_NUMBERS: Mapping[str, int] = {name: number for number, name in enumerate(ACTIONS)}
 IMPRESSION, CLICK, LIKE, DISLIKE, SKIP, DWELL, PURCHASE = range(len(ACTIONS))
 #: The reward of one engagement with a recommended item. Dwelling earns by the second, up to a minute.
 REWARDS: Mapping[str, float] = {
@@ -80,7 +81,7 @@ class Engagements:
             occurred_at=occurred_at,
             user_id=list(columns["user_id"]),
             item_id=list(columns["item_id"]),
-            action=np.array([ACTIONS.index(name) for name in columns["action"]], np.int8),
+            action=np.array([ACTION_NUMBERS[name] for name in columns["action"]], np.int8),
             value=np.asarray(columns.get("value", np.full(count, np.nan)), np.float64),
             recommendation_id=list(columns.get("recommendation_id", [None] * count)),
         )

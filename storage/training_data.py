@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, exists, false, func, or
 from sqlalchemy.sql import Select
 
 from storage.database import Database
+from storage.streaming import milliseconds, streamed
 from storage.tables import Alert, Feedback, TrainingRun, Transaction
 from storage.views import labels_joined_by
 
@@ -104,7 +105,7 @@ def stored_transactions(
         )
         .order_by(Transaction.source_offset)
     )
-    for rows in _batches(connection, statement, batch_rows):
+    for rows in streamed(connection, statement, batch_rows):
         yield _as_columns(rows)
 
 
@@ -123,7 +124,7 @@ def labelled_entities(
     """The same rows in the same order, of each only whose it is, when, and what is known of it."""
     for rows in _labelled(connection, ("account_id", "merchant_id", "occurred_at"), None, cut, batch_rows):
         accounts, merchants = [row.account_id for row in rows], [row.merchant_id for row in rows]
-        times = _milliseconds(tuple(row.occurred_at for row in rows))
+        times = milliseconds(tuple(row.occurred_at for row in rows))
         yield LabelledEntities(accounts, merchants, times, *_labels_of(rows))
 
 
@@ -147,7 +148,7 @@ def _labelled(
     )
     if since is not None:
         statement = statement.where(Transaction.occurred_at >= since)
-    return _batches(connection, statement, batch_rows)
+    return streamed(connection, statement, batch_rows)
 
 
 def _labels_of(rows: list[Row[Any]]) -> tuple[npt.NDArray[np.int8], Int64s]:
@@ -269,29 +270,14 @@ def _columns(*more: Any) -> Select[Any]:
     return select(*(getattr(Transaction, name) for name in names), *more)
 
 
-def _batches(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[list[Row[Any]]]:
-    """Streams through a server-side cursor, so memory does not depend on the history's length. The caller may
-    think for long between two batches; it holds no lock that anyone waits for."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-    streaming = {"stream_results": True, "max_row_buffer": batch_rows}
-    with connection.execute(statement, execution_options=streaming) as result:
-        for rows in result.partitions(batch_rows):
-            yield list(rows)
-
-
 def _as_columns(rows: list[Row[Any]]) -> TransactionColumns:
     columns = list(zip(*rows, strict=True))
     partition, offset, occurred_at, recorded_at, amount_e4 = columns[:5]
     return TransactionColumns(
         np.array(partition, np.int32),
         np.array(offset, np.int64),
-        _milliseconds(occurred_at),
-        _milliseconds(recorded_at),
+        milliseconds(occurred_at),
+        milliseconds(recorded_at),
         np.array(amount_e4, np.int64),
         *(list(values) for values in columns[5:13]),
     )
-
-
-def _milliseconds(times: tuple[datetime, ...]) -> Int64s:
-    return np.array([round(time.timestamp() * 1000) for time in times], np.int64)

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from models.engagements import ACTIONS, Engagements
+from models.engagements import ACTION_NUMBERS, Engagements
 from models.events import Events
 from streams.decode import DecodedTransactions, base_currency_amounts
 from streams.decode_engagements import DecodedEngagements
 from streams.records import MILLISECONDS_A_DAY
-
-_ACTION_NUMBERS = {name: number for number, name in enumerate(ACTIONS)}
 
 
 def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:
@@ -41,7 +39,7 @@ def engagements_of(decoded: DecodedEngagements, partition: int) -> Engagements:
         occurred_at=decoded.occurred_at,
         user_id=decoded.user_id,
         item_id=decoded.item_id,
-        action=np.array([_ACTION_NUMBERS[name] for name in decoded.action], np.int8),
+        action=np.array([ACTION_NUMBERS[name] for name in decoded.action], np.int8),
         value=decoded.value,
         recommendation_id=decoded.recommendation_id,
     )

@@ -1,0 +1,79 @@
+"""What is stored of one partition's engagements and slates, in the order of its log: what a worker restores from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Select, select
+
+from storage.streaming import milliseconds, streamed
+from storage.tables import Engagement, Recommendation
+
+Int64s = npt.NDArray[np.int64]
+ROWS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngagementColumns:
+    """Rows of `engagements` as columns; times in epoch milliseconds, value NaN for none, action by its name."""
+
+    source_partition: npt.NDArray[np.int32]
+    source_offset: Int64s
+    occurred_at: Int64s
+    recorded_at: Int64s
+    value: npt.NDArray[np.float64]
+    event_id: list[str]
+    user_id: list[str]
+    item_id: list[str]
+    action: list[str]
+    recommendation_id: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.event_id)
+
+
+def stored_engagements(
+    connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
+) -> Iterator[EngagementColumns]:
+    """One partition's engagements before an offset, in offset order."""
+    names = ("source_partition", "source_offset", "occurred_at", "recorded_at", "value", "event_id")
+    texts = ("user_id", "item_id", "action", "recommendation_id")
+    statement = (
+        select(*(getattr(Engagement, name) for name in (*names, *texts)))
+        .where(
+            Engagement.topic_generation == topic_generation,
+            Engagement.source_partition == partition,
+            Engagement.source_offset < before_offset,
+        )
+        .order_by(Engagement.source_offset)
+    )
+    for rows in streamed(connection, statement, batch_rows):
+        numbers, offsets, occurred_at, recorded_at, value, *columns = zip(*rows, strict=True)
+        yield EngagementColumns(
+            np.array(numbers, np.int32),
+            np.array(offsets, np.int64),
+            milliseconds(occurred_at),
+            milliseconds(recorded_at),
+            np.array(value, np.float64),
+            *(list(column) for column in columns),
+        )
+
+
+def stored_slates(
+    connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
+) -> Iterator[tuple[list[str], Int64s]]:
+    """Who got a slate for an engagement at which time (epoch milliseconds), before an offset, in offset order."""
+    statement: Select[Any] = (
+        select(Recommendation.user_id, Recommendation.occurred_at)
+        .where(
+            Recommendation.topic_generation == topic_generation,
+            Recommendation.source_partition == partition,
+            Recommendation.source_offset < before_offset,
+        )
+        .order_by(Recommendation.source_offset)
+    )
+    for rows in streamed(connection, statement, batch_rows):
+        users, times = zip(*rows, strict=True)
+        yield list(users), milliseconds(times)
