@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from storage.streaming import milliseconds, streamed
 from storage.tables import Engagement, Recommendation
@@ -65,7 +64,7 @@ def stored_slates(
     connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
 ) -> Iterator[tuple[list[str], Int64s]]:
     """Who got a slate for an engagement at which time (epoch milliseconds), before an offset, in offset order."""
-    statement: Select[Any] = (
+    statement = (
         select(Recommendation.user_id, Recommendation.occurred_at)
         .where(
             Recommendation.topic_generation == topic_generation,

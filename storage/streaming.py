@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, Select, text
+from sqlalchemy import Connection, Executable, Row, text
 
 
-def streamed(connection: Connection, statement: Select[Any], batch_rows: int) -> Iterator[list[Row[Any]]]:
+def streamed(connection: Connection, statement: Executable, batch_rows: int) -> Iterator[list[Row[Any]]]:
     """Reads through a server-side cursor, so memory does not depend on the history's length. The caller may
     think for long between two batches; it holds no lock that anyone waits for."""
     if connection.dialect.name == "postgresql":
