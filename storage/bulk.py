@@ -46,7 +46,9 @@ EPOCH_2000_DAYS = 10_957
 EPOCH_2000_MILLISECONDS = EPOCH_2000_DAYS * 86_400_000
 #: Texts that recur are encoded once; the cache is emptied when it grows past this.
 CACHED_PIECES = 50_000
-LOW_CARDINALITY = frozenset({"currency", "channel", "country", "category", "merchant_id", "model", "source"})
+LOW_CARDINALITY = frozenset(
+    {"currency", "channel", "country", "category", "merchant_id", "model", "source", "action", "policy"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +225,23 @@ def _pieces(table: Table, name: str, values: list[Any]) -> Sequence[bytes]:
         return values.pieces
     if values.count(None) == len(values):
         return [NULL] * len(values)
+    if isinstance(column_type, (Double, BigInteger, Integer, SmallInteger)):
+        return _number_pieces(column_type, values)
     if not isinstance(column_type, Text):
         piece = _piece_encoder(column_type)
         return [NULL if value is None else piece(value) for value in values]
     if name in LOW_CARDINALITY:
         return list(map(_recurring.__getitem__, values))
     return _text_pieces(values)
+
+
+def _number_pieces(column_type: Any, values: list[Any]) -> list[bytes]:
+    code, width = _fixed_format(column_type) or ("", 0)
+    records = np.empty(len(values), [("length", ">i4"), ("number", code)])
+    records["length"] = width
+    records["number"] = [0 if value is None else value for value in values]
+    pieces: list[bytes] = records.view(f"V{4 + width}").tolist()
+    return [NULL if value is None else piece for value, piece in zip(values, pieces, strict=True)]
 
 
 def _piece_encoder(column_type: Any) -> Callable[[Any], bytes]:

@@ -16,6 +16,7 @@ from models.events import Events
 from models.scoring import ScoredBatch, Scorer
 from storage.progress import Advance
 from streams.activation import LABELS_CONTROL, MODEL_CONTROL, Activation
+from streams.alert_rows import WriteAlerts
 from streams.alerts import AlertRevision, FlaggedEvent, deterministic_id
 from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
 from streams.decode import DecodedTransactions, decode_transactions
@@ -25,7 +26,7 @@ from streams.models_in_use import Models
 from streams.partition_states import Active, PartitionState, PartitionStates
 from streams.records import MILLISECONDS_A_DAY, DecodeLimits
 from streams.recovery import PartitionSource
-from streams.rows import RowEncoder, ScoredRows, ShadowRows, WriteAlerts
+from streams.rows import RowEncoder, ScoredRows, ShadowRows
 from streams.score_counting import scored_columns
 
 #: Under which name detectors are registered, and what kind of model decides.

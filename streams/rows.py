@@ -1,27 +1,22 @@
 """From decoded columns, scores and decisions to the rows of the SQL tables, encoded once for one database.
 
-The only place that knows how a message of the contract lies in the tables. No I/O, except in the functions that
-`alerts` returns: an alert's timeline is read inside the transaction that writes it.
+The only place, with streams/alert_rows.py, that knows how a message of the contract lies in the tables. No I/O.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection
+import xxhash
 
 from storage import tables
-from storage.alert_history import StoredTransaction, previous_timelines, stored_transactions_at, write_alerts
 from storage.bulk import EncodedRows, SharedTexts, encode_rows
 from storage.progress import Claim
-from streams import contract
-from streams.alerts import AlertRevision
 from streams.decode import DecodedFeedback, DecodedTransactions
+from streams.decode_engagements import DecodedEngagements
 from streams.records import MILLISECONDS_A_DAY, DeadRecord
 
 #: A record above the size limit keeps this much of its key and of its value; every other dead letter is kept whole.
@@ -54,6 +49,36 @@ class ShadowRows:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class RecommendedRows:
+    """n slates of up to K items, each out of up to C candidates, all in answer to engagements of one partition.
+
+    row int64[n]: the row of each one's cause among the decoded engagements, none twice; recommendation_id, policy: one
+    for each slate; made_at: of all, epoch milliseconds; catalogue: the version that was chosen from; seed uint64[n]: of
+    the draws; candidates int64[n, C]: keys of items (models/catalogue.py), in any order; log_weights float32[n, C]: the
+    floor included; present bool[n, C]: false where there is no candidate; item_id: the items of each slate in their
+    order, at least one and at most K; propensity, prefix, score float[n, K]: of each position, whatever beyond the
+    slate's last."""
+
+    row: npt.NDArray[np.int64]
+    recommendation_id: Sequence[str]
+    policy: Sequence[str]
+    made_at: int
+    catalogue: str
+    floor: float
+    seed: npt.NDArray[np.uint64]
+    candidates: npt.NDArray[np.int64]
+    log_weights: npt.NDArray[np.float32]
+    present: npt.NDArray[np.bool_]
+    item_id: Sequence[Sequence[str]]
+    propensity: npt.NDArray[np.float64]
+    prefix: npt.NDArray[np.float64]
+    score: npt.NDArray[np.floating[Any]]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
 class RowEncoder:
     """Rows for one SQL dialect ("postgresql" or "sqlite")."""
 
@@ -70,23 +95,69 @@ class RowEncoder:
     ) -> list[EncodedRows]:
         """Rows of `transactions`, `predictions` and `shadow_predictions` for what is new, of `duplicates` for what is
         not."""
-        encoded: list[EncodedRows] = []
-        if duplicate.any():
-            repeated = np.flatnonzero(duplicate)
-            columns = {
-                **self._key(claim, decoded.recorded_at[repeated], decoded.offset[repeated]),
-                "event_id": [decoded.event_id[row] for row in repeated],
-                "entity_id": [decoded.account_id[row] for row in repeated],
-                "occurred_at": decoded.occurred_at[repeated],
-                "recorded_at": decoded.recorded_at[repeated],
-            }
-            encoded.append(encode_rows(self._dialect, tables.Duplicate, columns, len(repeated)))
-            fresh = np.flatnonzero(~duplicate)
-        else:
-            fresh = np.arange(len(decoded))
+        encoded, fresh = self._duplicates(claim, decoded, duplicate, decoded.event_id, decoded.account_id)
         if len(fresh):
             encoded += self._applied(claim, decoded, fresh, scored, shadow)
         return encoded
+
+    def engagements(
+        self, claim: Claim, decoded: DecodedEngagements, duplicate: npt.NDArray[np.bool_]
+    ) -> list[EncodedRows]:
+        """Rows of `engagements` for what is new, of `duplicates` for what is not."""
+        encoded, fresh = self._duplicates(claim, decoded, duplicate, decoded.event_id, decoded.user_id)
+        if len(fresh):
+            take = _taker(fresh, len(decoded))
+            columns = {
+                **self._key(claim, decoded.recorded_at[fresh], decoded.offset[fresh]),
+                "event_id": take(decoded.event_id),
+                "user_id": take(decoded.user_id),
+                "item_id": take(decoded.item_id),
+                "occurred_at": decoded.occurred_at[fresh],
+                "recorded_at": decoded.recorded_at[fresh],
+                "action": take(decoded.action),
+                "value": [None if value != value else value for value in decoded.value[fresh].tolist()],
+                "recommendation_id": take(decoded.recommendation_id),
+                "extra": take(decoded.extra),
+            }
+            encoded.append(encode_rows(self._dialect, tables.Engagement, columns, len(fresh)))
+        return encoded
+
+    def recommendations(self, claim: Claim, decoded: DecodedEngagements, made: RecommendedRows) -> list[EncodedRows]:
+        """Rows of `recommendations` and `recommendation_items`, under the key of the engagement that each answers."""
+        if not len(made):
+            return []
+        recommendation_id = SharedTexts(made.recommendation_id)
+        slates = {
+            **self._key(claim, decoded.recorded_at[made.row], decoded.offset[made.row]),
+            "recommendation_id": recommendation_id,
+            "user_id": [decoded.user_id[row] for row in made.row.tolist()],
+            "made_at": made.made_at,
+            "occurred_at": decoded.occurred_at[made.row],
+            "policy": list(made.policy),
+            "cause": [decoded.event_id[row] for row in made.row.tolist()],
+            "catalogue": made.catalogue,
+            "floor": made.floor,
+            "seed": made.seed.astype(np.int64),
+            "candidate_hash": _set_hashes(made.candidates, made.present),
+            "candidates": _packed(made.candidates.astype("<i8", copy=False), made.present),
+            "log_weights": _packed(made.log_weights.astype("<f4", copy=False), made.present),
+        }
+        sizes = np.array([len(items) for items in made.item_id])
+        slate, place = np.nonzero(np.arange(made.propensity.shape[1]) < sizes[:, None])
+        row = made.row[slate]
+        items = {
+            **self._key(claim, decoded.recorded_at[row], decoded.offset[row]),
+            "position": place + 1,
+            "recommendation_id": [recommendation_id[one] for one in slate.tolist()],
+            "item_id": [item for items in made.item_id for item in items],
+            "propensity": made.propensity[slate, place],
+            "prefix_propensity": made.prefix[slate, place],
+            "score": made.score[slate, place].astype(np.float64, copy=False),
+        }
+        return [
+            encode_rows(self._dialect, tables.Recommendation, slates, len(made)),
+            encode_rows(self._dialect, tables.RecommendationItem, items, len(slate)),
+        ]
 
     def _applied(
         self,
@@ -160,17 +231,8 @@ class RowEncoder:
 
     def feedback(self, claim: Claim, decoded: DecodedFeedback, duplicate: npt.NDArray[np.bool_]) -> list[EncodedRows]:
         """Rows of `feedback` (all pending; the join follows in the same transaction) and of `duplicates`."""
-        encoded: list[EncodedRows] = []
-        repeated, fresh = np.flatnonzero(duplicate), np.flatnonzero(~duplicate)
-        if len(repeated):
-            columns = {
-                **self._key(claim, decoded.recorded_at[repeated], decoded.offset[repeated]),
-                "event_id": [decoded.messages[row].feedback_id for row in repeated],
-                "entity_id": [decoded.entity_id[row] for row in repeated],
-                "occurred_at": decoded.given_at[repeated],
-                "recorded_at": decoded.recorded_at[repeated],
-            }
-            encoded.append(encode_rows(self._dialect, tables.Duplicate, columns, len(repeated)))
+        feedback_id = [message.feedback_id for message in decoded.messages]
+        encoded, fresh = self._duplicates(claim, decoded, duplicate, feedback_id, decoded.entity_id)
         if len(fresh):
             messages = [decoded.messages[row] for row in fresh]
             names = (
@@ -196,6 +258,28 @@ class RowEncoder:
             encoded.append(encode_rows(self._dialect, tables.Feedback, columns, len(fresh)))
         return encoded
 
+    def _duplicates(
+        self,
+        claim: Claim,
+        decoded: DecodedTransactions | DecodedEngagements | DecodedFeedback,
+        duplicate: npt.NDArray[np.bool_],
+        event_id: Sequence[str],
+        entity_id: Sequence[str],
+    ) -> tuple[list[EncodedRows], npt.NDArray[np.intp]]:
+        """Rows of `duplicates`, if there are any, and which rows of the decoded ones are none."""
+        if not duplicate.any():
+            return [], np.arange(len(decoded))
+        repeated = np.flatnonzero(duplicate)
+        happened = decoded.given_at if isinstance(decoded, DecodedFeedback) else decoded.occurred_at
+        columns = {
+            **self._key(claim, decoded.recorded_at[repeated], decoded.offset[repeated]),
+            "event_id": [event_id[row] for row in repeated.tolist()],
+            "entity_id": [entity_id[row] for row in repeated.tolist()],
+            "occurred_at": happened[repeated],
+            "recorded_at": decoded.recorded_at[repeated],
+        }
+        return [encode_rows(self._dialect, tables.Duplicate, columns, len(repeated))], np.flatnonzero(~duplicate)
+
     def _key(
         self, claim: Claim, recorded_at: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]
     ) -> dict[str, object]:
@@ -205,79 +289,6 @@ class RowEncoder:
             "source_partition": claim.partition,
             "source_offset": offset,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class WriteAlerts:
-    """Writes revisions of one partition, each with its timeline, inside the batch's transaction."""
-
-    claim: Claim
-    revisions: Sequence[AlertRevision]
-
-    def __call__(self, connection: Connection) -> None:
-        positions = {position for revision in self.revisions for position in revision.positions or ()}
-        stored = stored_transactions_at(
-            connection, self.claim.topic_generation, self.claim.partition, sorted(positions)
-        )
-        timelines: dict[str, bytes] = previous_timelines(
-            connection, {revision.alert_id for revision in self.revisions if revision.positions is None}
-        )
-        rows = []
-        for revision in self.revisions:
-            if revision.positions is not None:
-                entries = [_timeline_entry(stored[position]) for position in revision.positions if position in stored]
-                timelines[revision.alert_id] = contract.encode(entries)
-            rows.append(_alert_row(self.claim, revision, timelines.get(revision.alert_id, b"[]")))
-        write_alerts(connection, rows)
-
-
-def _alert_row(claim: Claim, revision: AlertRevision, timeline: bytes) -> dict[str, object]:
-    return {
-        "alert_id": revision.alert_id,
-        "revision": revision.revision,
-        "topic_generation": claim.topic_generation,
-        "source_partition": claim.partition,
-        "sequence": revision.sequence,
-        "source_offset": revision.offset,
-        "status": revision.status,
-        "closed_by": revision.closed_by,
-        "event_ids": list(revision.event_ids),
-        "account_id": revision.account_id,
-        "occurred_at": _time(revision.occurred_at),
-        "scored_at": _time(revision.scored_at),
-        "score": revision.score,
-        "score_kind": revision.score_kind,
-        "threshold": revision.threshold,
-        "severity": revision.severity,
-        "amount_at_risk": revision.amount_at_risk,
-        "model": revision.model,
-        "reasons": [
-            {
-                "feature": reason.feature,
-                "value": reason.value,
-                "usual": reason.usual,
-                "contribution": reason.contribution,
-                "text": reason.text,
-            }
-            for reason in revision.reasons
-        ],
-        "timeline": timeline,
-    }
-
-
-def _timeline_entry(row: StoredTransaction) -> contract.TimelineEntry:
-    return contract.TimelineEntry(
-        event_id=row.event_id,
-        occurred_at=row.occurred_at,
-        amount=Decimal(row.amount_e4) / contract.AMOUNT_SCALE,
-        currency=row.currency,
-        merchant_id=row.merchant_id,
-        score=row.score,
-        flagged=row.flagged,
-        channel=row.channel,
-        country=row.country,
-        category=row.category,
-    )
 
 
 def _kept(letter: DeadRecord, part: bytes | None) -> bytes | None:
@@ -295,15 +306,25 @@ def _said(scored: ScoredRows | ShadowRows, rows: npt.NDArray[np.intp]) -> dict[s
     }
 
 
+def _packed(values: npt.NDArray[Any], present: npt.NDArray[np.bool_]) -> list[bytes]:
+    """The bytes of each row's values, without those that are not present."""
+    if present.all():
+        return [row.tobytes() for row in values]
+    return [row[some].tobytes() for row, some in zip(values, present, strict=True)]
+
+
+def _set_hashes(keys: npt.NDArray[np.int64], present: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """int64[n]: the same for the same keys in any order."""
+    order = np.argsort(keys, axis=1)
+    sets = _packed(np.take_along_axis(keys, order, 1).astype("<i8"), np.take_along_axis(present, order, 1))
+    return np.array([xxhash.xxh3_64_intdigest(one) for one in sets], np.uint64).astype(np.int64)
+
+
 def _taker(rows: npt.NDArray[np.intp], total: int) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Picks the rows out of a list column; all of them at no cost."""
     if len(rows) == total:
         return lambda column: column
     return lambda column: [column[row] for row in rows]
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _printable(text: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from storage.database import Database
+from streams.alert_rows import WriteAlerts
 from streams.alerts import deterministic_id
 from streams.detection import MODEL_KIND
 from streams.health import FlowMetrics
-from streams.rows import WriteAlerts
 from tests.storage.rows import RowMaker
 from tests.streams.bench import NOW, TOPIC, UUID, Bench, Partitions, detection, fraud, moment, payment
 

@@ -9,10 +9,10 @@ from sqlalchemy import text
 
 from models.scoring import Scorer
 from storage.database import Database, DatabaseUnavailable
+from streams.alert_rows import WriteAlerts
 from streams.alerts import AlertRevision
 from streams.batch import PreparedBatch
 from streams.health import FlowMetrics
-from streams.rows import WriteAlerts
 from tests.streams.bench import (
     NOW,
     TOPIC,

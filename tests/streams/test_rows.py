@@ -15,11 +15,12 @@ from storage.bulk import EncodedRows, write_rows
 from storage.database import Database
 from storage.outbox import dead_letters_after
 from storage.progress import Claim
+from streams.alert_rows import WriteAlerts
 from streams.alerts import AlertRevision
 from streams.decode import decode_feedback, decode_transactions
 from streams.records import DecodeLimits
 from streams.recovery import alert_revision
-from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows, WriteAlerts
+from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows
 
 AT = 1_773_489_600_123  # 2026-03-14 12:00:00.123 UTC
 CLAIM = Claim("transactions", 4, 2, epoch=1, next_offset=0)
