@@ -5,9 +5,10 @@ do), and fails when a message was not delivered. Never creates topics: `headgate
 sizes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from confluent_kafka import KafkaError, Message
 
@@ -29,17 +30,16 @@ class Produced:
     feedback: int
 
 
-class KafkaOutput:
-    """Use as a context manager; leaving it waits until everything is delivered."""
+class TopicOutput:
+    """Messages into named topics. Use as a context manager; leaving it waits until everything is delivered."""
 
-    def __init__(self, servers: str, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
+    def __init__(self, servers: str, topics: Sequence[str], *, topic_prefix: str = "", linger_ms: int = 5) -> None:
         settings = KafkaSettings(servers, "headgate-simulate")
         self._servers = servers
-        self._transactions_topic, self._feedback_topic = f"{topic_prefix}transactions", f"{topic_prefix}feedback"
+        self._prefix = topic_prefix
         check_broker(settings)
-        describe_topics(settings, [self._transactions_topic, self._feedback_topic])
+        describe_topics(settings, [f"{topic_prefix}{topic}" for topic in topics])
         self._failure: str | None = None
-        self._transactions = self._feedback = 0
         self._producer = producer(
             settings,
             **{
@@ -52,40 +52,27 @@ class KafkaOutput:
             },
         )
 
-    def __enter__(self) -> "KafkaOutput":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.flush()
+            self.deliver()
         else:
             self._producer.purge()
 
-    def send(self, transactions: SimulatedTransactions, labels: Labels) -> None:
-        """Queues all of it, as fast as the broker takes it. Raises KafkaUnavailable when something was lost."""
-        self._transactions += self._produce(self._transactions_topic, transaction_messages(transactions))
-        self._feedback += self._produce(self._feedback_topic, label_messages(labels))
-
-    def flush(self) -> Produced:
-        """Everything sent so far, once it is delivered. Raises KafkaUnavailable."""
-        left = self._producer.flush(FLUSH_SECONDS)
-        self._raise_failure()
-        if left:
-            raise KafkaUnavailable(
-                f"{left} messages are still not delivered to {self._servers} ({FLUSH_SECONDS:.0f} s)"
-            )
-        return Produced(self._transactions, self._feedback)
-
-    def _produce(self, topic: str, messages: Iterable[tuple[str, bytes]]) -> int:
-        produce, sent = self._producer.produce, 0
+    def produce(self, topic: str, messages: Iterable[tuple[str, bytes]]) -> int:
+        """Queues keys and values for a topic (named without prefix), as fast as the broker takes them; how many.
+        Raises KafkaUnavailable when something was lost."""
+        name, produce, sent = f"{self._prefix}{topic}", self._producer.produce, 0
         for key, value in messages:
             try:
-                produce(topic, value, key)
+                produce(name, value, key)
             except BufferError:
                 self._wait_for_room()
-                produce(topic, value, key)
+                produce(name, value, key)
             sent += 1
             if sent % POLL_EVERY == 0:
                 self._producer.poll(0)
@@ -93,6 +80,15 @@ class KafkaOutput:
         self._producer.poll(0)
         self._raise_failure()
         return sent
+
+    def deliver(self) -> None:
+        """Returns once everything sent so far is delivered. Raises KafkaUnavailable."""
+        left = self._producer.flush(FLUSH_SECONDS)
+        self._raise_failure()
+        if left:
+            raise KafkaUnavailable(
+                f"{left} messages are still not delivered to {self._servers} ({FLUSH_SECONDS:.0f} s)"
+            )
 
     def _wait_for_room(self) -> None:
         """Until half of the queue is delivered, or the broker has been silent for too long."""
@@ -108,3 +104,21 @@ class KafkaOutput:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise KafkaUnavailable(self._failure)
+
+
+class KafkaOutput(TopicOutput):
+    """Card traffic."""
+
+    def __init__(self, servers: str, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
+        super().__init__(servers, ["transactions", "feedback"], topic_prefix=topic_prefix, linger_ms=linger_ms)
+        self._transactions = self._feedback = 0
+
+    def send(self, transactions: SimulatedTransactions, labels: Labels) -> None:
+        """Queues all of it, as fast as the broker takes it. Raises KafkaUnavailable when something was lost."""
+        self._transactions += self.produce("transactions", transaction_messages(transactions))
+        self._feedback += self.produce("feedback", label_messages(labels))
+
+    def flush(self) -> Produced:
+        """Everything sent so far, once it is delivered. Raises KafkaUnavailable."""
+        self.deliver()
+        return Produced(self._transactions, self._feedback)

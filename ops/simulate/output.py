@@ -5,7 +5,7 @@ file appears under its name when it is complete.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ ROWS_A_SLICE = 250_000
 SUFFIXES = (".csv", ".parquet")
 TIME = pa.timestamp("ms", "UTC")
 NAMES = pa.dictionary(pa.int32(), pa.string())
+#: Takes some rows: columns by name; int64 arrays are times.
+WriteColumns = Callable[[dict[str, Any]], None]
 
 TRANSACTION_SCHEMA = pa.schema(
     [
@@ -64,8 +66,8 @@ def write_transactions(path: Path, transactions: SimulatedTransactions, progress
         "category": pa.array(CATEGORY_NAMES),
         "memo": pa.array(MEMOS),
     }
-    with _table_file(path, TRANSACTION_SCHEMA) as write:
-        for rows in _slices(len(transactions)):
+    with table_file(path, TRANSACTION_SCHEMA) as write:
+        for rows in slices(len(transactions)):
             part = transactions.rows(rows)
             codes: dict[str, npt.NDArray[Any]] = {
                 "account_id": part.payments.account,
@@ -76,8 +78,8 @@ def write_transactions(path: Path, transactions: SimulatedTransactions, progress
                 "category": part.category,
                 "memo": part.payments.memo,
             }
-            columns = {name: _named(code, dictionaries[name]) for name, code in codes.items()}
-            columns["event_id"] = _texts(numbered_matrix(part.id_prefix, part.number))
+            columns = {name: named_column(code, dictionaries[name]) for name, code in codes.items()}
+            columns["event_id"] = text_column(numbered_matrix(part.id_prefix, part.number))
             columns["occurred_at"] = part.occurred_at
             columns["amount"] = pa.array(part.amount)
             write(columns)
@@ -88,14 +90,14 @@ def write_transactions(path: Path, transactions: SimulatedTransactions, progress
 def write_labels(path: Path, labels: Labels) -> None:
     """event_id, label, scenario, given_at. Raises as write_transactions."""
     kinds, scenarios = pa.array([LEGITIMATE, FRAUD]), pa.array(SCENARIO_NAMES)
-    with _table_file(path, LABEL_SCHEMA) as write:
-        for rows in _slices(len(labels)):
+    with table_file(path, LABEL_SCHEMA) as write:
+        for rows in slices(len(labels)):
             part = labels.take(rows)
             write(
                 {
-                    "event_id": _texts(numbered_matrix(part.id_prefix, part.number)),
-                    "label": _named((part.scenario != HONEST).astype(np.int8), kinds),
-                    "scenario": _named(part.scenario, scenarios),
+                    "event_id": text_column(numbered_matrix(part.id_prefix, part.number)),
+                    "label": named_column((part.scenario != HONEST).astype(np.int8), kinds),
+                    "scenario": named_column(part.scenario, scenarios),
                     "given_at": part.given_at,
                 }
             )
@@ -126,8 +128,8 @@ def check_path(path: Path) -> None:
 
 
 @contextmanager
-def _table_file(path: Path, schema: pa.Schema) -> Iterator[Any]:
-    """write(columns by name; int64 arrays are times)."""
+def table_file(path: Path, schema: pa.Schema) -> Iterator[WriteColumns]:
+    """A file that appears under its name when the block ends well. Raises BadSimulation."""
     check_path(path)
     unfinished = path.with_name(path.name + ".part")
     try:
@@ -142,7 +144,7 @@ def _table_file(path: Path, schema: pa.Schema) -> Iterator[Any]:
 
 
 @contextmanager
-def _parquet(path: Path, schema: pa.Schema) -> Iterator[Any]:
+def _parquet(path: Path, schema: pa.Schema) -> Iterator[WriteColumns]:
     named = [field.name for field in schema if field.type == NAMES]
     with pa.parquet.ParquetWriter(path, schema, compression="zstd", use_dictionary=named) as writer:
 
@@ -154,14 +156,14 @@ def _parquet(path: Path, schema: pa.Schema) -> Iterator[Any]:
 
 
 @contextmanager
-def _csv(path: Path, schema: pa.Schema) -> Iterator[Any]:
+def _csv(path: Path, schema: pa.Schema) -> Iterator[WriteColumns]:
     """Times as RFC 3339. No text of ours needs quotes; Arrow refuses one that would."""
     plain = pa.schema([(f.name, pa.string() if f.type in (NAMES, TIME) else f.type) for f in schema])
     options = pa.csv.WriteOptions(quoting_style="none")
     with pa.csv.CSVWriter(path, plain, write_options=options) as writer:
 
         def write(columns: dict[str, Any]) -> None:
-            times = {name: _texts(time_matrix(column)) for name, column in columns.items() if _is_times(column)}
+            times = {name: text_column(time_matrix(column)) for name, column in columns.items() if _is_times(column)}
             table = pa.table({**columns, **times}, schema=None).select(plain.names)
             writer.write_table(table.cast(plain))
 
@@ -172,20 +174,20 @@ def _is_times(column: Any) -> bool:
     return isinstance(column, np.ndarray)
 
 
-def _named(codes: npt.NDArray[Any], dictionary: pa.Array) -> pa.DictionaryArray:
+def named_column(codes: npt.NDArray[Any], dictionary: pa.Array) -> pa.DictionaryArray:
     """-1 is null."""
     missing = codes < 0
     mask = missing if missing.any() else None
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=mask), dictionary)
 
 
-def _texts(matrix: Characters) -> pa.Array:
+def text_column(matrix: Characters) -> pa.Array:
     """One text per row, without a Python object each."""
     count, width = matrix.shape
     offsets = np.arange(count + 1, dtype=np.int32) * np.int32(width)
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(matrix))
 
 
-def _slices(count: int) -> Iterator[slice]:
+def slices(count: int) -> Iterator[slice]:
     for first in range(0, count, ROWS_A_SLICE):
         yield slice(first, min(first + ROWS_A_SLICE, count))
