@@ -371,9 +371,11 @@ def dead_letters_replay(
 @redis_commands.command("rebuild")
 def redis_rebuild() -> None:
     """Write the Redis views again from SQL."""
+    from ops.clock import utc_now
     from ops.jobs.rebuild_redis import rebuild_redis
 
-    print(f"{rebuild_redis(load_settings())} alerts written")
+    rebuilt = rebuild_redis(load_settings(), utc_now())
+    print(f"{rebuilt.alerts} alerts and {rebuilt.slates} slates written")
 
 
 @bench.command("data")

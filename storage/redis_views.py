@@ -1,8 +1,10 @@
-"""What live consumers read from Redis: the stream of alerts, one hash per alert, the risk of alerted accounts.
+"""What live consumers read from Redis: the stream of alerts, one hash per alert, the risk of alerted accounts, and the
+current slate of each user.
 
-One Lua script writes them together and only if the revision is new, so a repeated publication changes nothing.
-Explicit stream ids would not do: partitions interleave, and Redis refuses the smaller id. Every key has the prefix
-and a time to live; all of it can be rebuilt from SQL.
+One Lua script writes what concerns an alert together and only if the revision is new, so a repeated publication changes
+nothing; another one a slate, only if none is there that was made later. Explicit stream ids would not do: partitions
+interleave, and Redis refuses the smaller id. Every key has the prefix and a time to live; all of it can be rebuilt from
+SQL.
 """
 
 from collections.abc import Sequence
@@ -23,6 +25,22 @@ redis.call('PUBLISH', ARGV[7], ARGV[1])
 return 1
 """
 
+#: KEYS: the user's slate. ARGV: the message, ttl seconds. Times are compared as texts of one length: a fraction of a
+#: second is left out where it is zero.
+REPLACE_IF_NOT_OLDER = """
+local function made_at(payload)
+    local read, message = pcall(cjson.decode, payload)
+    local time = read and type(message) == 'table' and message.made_at
+    local seconds, fraction = string.match(type(time) == 'string' and time or '', '^([^.Z]+)%.?(%d*)Z$')
+    return seconds and seconds .. '.' .. fraction .. string.rep('0', 6 - #fraction)
+end
+local known = redis.call('GET', KEYS[1])
+local before = known and made_at(known)
+if before and before > made_at(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class AlertView:
@@ -35,8 +53,16 @@ class AlertView:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SlateView:
+    """A user's slate; payload is the contract's recommendation message as JSON, whose made_at decides what is newer."""
+
+    user_id: str
+    payload: bytes
+
+
 class RedisViews:
-    """Writes alerts under `prefix`; keys live ttl_seconds after their last write, the stream holds about
+    """Writes alerts and slates under `prefix`; keys live ttl_seconds after their last write, the stream holds about
     stream_length entries. Raises redis.RedisError."""
 
     def __init__(self, client: redis.Redis, *, prefix: str, ttl_seconds: int, stream_length: int) -> None:
@@ -44,7 +70,8 @@ class RedisViews:
         self._prefix = prefix
         self._ttl = ttl_seconds
         self._stream_length = stream_length
-        self._script = client.register_script(PUBLISH_IF_NEW)
+        self._publish = client.register_script(PUBLISH_IF_NEW)
+        self._replace = client.register_script(REPLACE_IF_NOT_OLDER)
 
     def publish_alerts(self, alerts: Sequence[AlertView]) -> list[bool]:
         """In order; true for each revision that was new."""
@@ -52,7 +79,7 @@ class RedisViews:
             return []
         with self._client.pipeline(transaction=False) as pipeline:
             for alert in alerts:
-                self._script(
+                self._publish(
                     keys=[
                         self._key(f"alert:{alert.alert_id}"),
                         self._key("alerts"),
@@ -70,6 +97,17 @@ class RedisViews:
                     client=pipeline,
                 )
             return [bool(new) for new in pipeline.execute()]
+
+    def publish_slates(self, slates: Sequence[SlateView]) -> list[bool]:
+        """In order; true for each that is the user's current one now."""
+        if not slates:
+            return []
+        with self._client.pipeline(transaction=False) as pipeline:
+            for slate in slates:
+                self._replace(
+                    keys=[self._key(f"recs:{slate.user_id}")], args=[slate.payload, self._ttl], client=pipeline
+                )
+            return [bool(current) for current in pipeline.execute()]
 
     def tell_operator(self, message: bytes) -> None:
         """On the channel `operator`, for whoever listens at this moment."""

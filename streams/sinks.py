@@ -12,12 +12,14 @@ from storage.outbox import (
     DeadLetterRow,
     ModelUpdateRow,
     PredictionRow,
+    RecommendationRow,
     alerts_after,
     dead_letters_after,
     model_updates_after,
     predictions_after,
+    recommendations_after,
 )
-from storage.redis_views import AlertView, RedisViews
+from storage.redis_views import AlertView, RedisViews, SlateView
 from streams import contract
 from streams.relay import Outbox, SinkUnavailable
 
@@ -27,6 +29,7 @@ ALERTS = Outbox("alerts", alerts_after, position=lambda row: row.sequence)
 DEAD_LETTERS = Outbox("dead_letters", dead_letters_after, position=lambda row: row.source_offset)
 MODEL_UPDATES = "model_updates"
 PREDICTIONS = Outbox("predictions", predictions_after, position=lambda row: row.source_offset)
+RECOMMENDATIONS = Outbox("recommendations", recommendations_after, position=lambda row: row.source_offset)
 
 
 def model_updates(transactions: str) -> Outbox:
@@ -50,8 +53,20 @@ def alert_view(row: AlertRow) -> AlertView:
     return AlertView(row.alert_id, row.revision, row.account_id, row.score, contract.encode(alert_message(row)))
 
 
+def recommendation_message(row: RecommendationRow) -> contract.Recommendation:
+    """The contract's message of a stored slate."""
+    items = [contract.RecommendedItem(item.item_id, item.position, item.propensity, item.score) for item in row.items]
+    return contract.Recommendation(row.recommendation_id, row.user_id, row.made_at, row.policy, items, row.cause)
+
+
+def slate_view(row: RecommendationRow) -> SlateView:
+    """What Redis keeps of a stored slate."""
+    return SlateView(row.user_id, contract.encode(recommendation_message(row)))
+
+
 class KafkaSink:
-    """`alerts`, `dead-letters`, `predictions` and `model-updates`. The producer is idempotent and does not linger."""
+    """`alerts`, `recommendations`, `dead-letters`, `predictions` and `model-updates`. The producer is idempotent and
+    does not linger."""
 
     name = "kafka"
 
@@ -82,6 +97,12 @@ class KafkaSink:
                 "topic": f"{self._prefix}alerts",
                 "key": row.account_id.encode(),
                 "value": contract.encode(alert_message(row)),
+            }
+        if isinstance(row, RecommendationRow):
+            return {
+                "topic": f"{self._prefix}recommendations",
+                "key": row.user_id.encode(),
+                "value": contract.encode(recommendation_message(row)),
             }
         if isinstance(row, PredictionRow):
             prediction = contract.Prediction(row.event_id, row.score, row.flagged, row.model)
@@ -118,16 +139,19 @@ class KafkaSink:
 
 
 class RedisSink:
-    """Stream, hash and risk of alerts, each revision once (storage/redis_views.py)."""
+    """Stream, hash and risk of alerts, each revision once, and users' current slates (storage/redis_views.py)."""
 
     name = "redis"
 
     def __init__(self, views: RedisViews) -> None:
         self._views = views
 
-    def publish(self, outbox: str, rows: Sequence[AlertRow]) -> None:
-        views = [alert_view(row) for row in rows]
+    def publish(self, outbox: str, rows: Sequence[AlertRow | RecommendationRow]) -> None:
+        alerts = [alert_view(row) for row in rows if isinstance(row, AlertRow)]
+        # Of each user's slates only the last: the ones before it would be replaced at once.
+        slates = {row.user_id: row for row in rows if isinstance(row, RecommendationRow)}
         try:
-            self._views.publish_alerts(views)
+            self._views.publish_alerts(alerts)
+            self._views.publish_slates([slate_view(row) for row in slates.values()])
         except redis.RedisError as error:
             raise SinkUnavailable(f"Redis: {error}") from error

@@ -1,20 +1,45 @@
-"""`headgate redis rebuild`: the Redis views of alerts, written again from SQL after a loss."""
+"""`headgate redis rebuild`: the Redis views of alerts and slates, written again from SQL after a loss."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
 
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import open_database
-from storage.outbox import every_latest_alert
-from streams.sinks import alert_view
+from storage.outbox import current_slates, every_latest_alert
+from streams.sinks import alert_view, slate_view
 
 AT_ONCE = 1000
+View = TypeVar("View")
 
 
-def rebuild_redis(settings: Settings) -> int:
-    """Publishes the newest alerts at their latest revision, oldest first; those that are there stay as they are."""
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How many were written; what was there already is not among them."""
+
+    alerts: int
+    slates: int
+
+
+def rebuild_redis(settings: Settings, now: datetime) -> Rebuilt:
+    """Publishes the newest alerts at their latest revision, oldest first, and the newest slate of each user who was
+    given one within the time to live. Alerts that are there stay as they are, and so do slates that are newer."""
     views = redis_views(settings)
+    since = now - timedelta(seconds=settings.redis_ttl_seconds)
     with open_database(settings.database.get_secret_value()).reading() as connection:
-        rows = every_latest_alert(connection, settings.alerts_stream_maxlen)
-    return sum(
-        sum(views.publish_alerts([alert_view(row) for row in rows[start : start + AT_ONCE]]))
-        for start in range(0, len(rows), AT_ONCE)
-    )
+        alerts = map(alert_view, every_latest_alert(connection, settings.alerts_stream_maxlen))
+        slates = map(slate_view, current_slates(connection, since))
+        return Rebuilt(_published(alerts, views.publish_alerts), _published(slates, views.publish_slates))
+
+
+def _published(views: Iterable[View], publish: Callable[[Sequence[View]], list[bool]]) -> int:
+    return sum(sum(publish(some)) for some in _batches(views))
+
+
+def _batches(views: Iterable[View]) -> Iterator[list[View]]:
+    waiting = iter(views)
+    while some := list(islice(waiting, AT_ONCE)):
+        yield some

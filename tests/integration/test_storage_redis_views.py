@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from storage.redis_views import AlertView, RedisViews
+from storage.redis_views import AlertView, RedisViews, SlateView
 
 PREFIX = "hg:"
 TTL_SECONDS = 600
@@ -116,4 +116,50 @@ def test_an_absent_redis_is_an_error_that_can_be_told() -> None:
     nowhere = redis.Redis(port=1)
     with pytest.raises(redis.ConnectionError):
         RedisViews(nowhere, prefix="", ttl_seconds=1, stream_length=1).publish_alerts([view("A", 1)])
+    nowhere.close()
+
+
+def slate(made_at: str, user_id: str = "u1", name: str = "r") -> SlateView:
+    return SlateView(user_id, f'{{"recommendation_id":"{name}","made_at":"{made_at}","items":[]}}'.encode())
+
+
+def test_a_user_s_slate_is_the_message_itself_and_does_not_stay_for_ever(
+    client: "redis.Redis", views: RedisViews
+) -> None:
+    shown = slate("2026-03-14T12:00:00Z", "benutzer-ü")
+    assert views.publish_slates([shown]) == [True]
+    assert client.get(f"{PREFIX}recs:benutzer-ü") == shown.payload
+    assert client.keys() == [f"{PREFIX}recs:benutzer-ü".encode()]
+    assert 0 < client.ttl(f"{PREFIX}recs:benutzer-ü") <= TTL_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-03-14T12:00:00Z", "2026-03-14T12:00:01Z"),
+        ("2026-03-14T12:00:00Z", "2026-03-14T12:00:00.250000Z"),
+        ("2026-03-14T12:00:00.250000Z", "2026-03-14T12:00:01Z"),
+        ("2026-03-14T12:00:00.250000Z", "2026-03-14T12:00:00.251000Z"),
+        ("2026-03-14T23:59:59.999000Z", "2026-03-15T00:00:00Z"),
+    ],
+)
+def test_an_older_slate_replaces_no_newer_one(
+    client: "redis.Redis", views: RedisViews, earlier: str, later: str
+) -> None:
+    assert views.publish_slates([slate(earlier), slate(later)]) == [True, True]
+    assert views.publish_slates([slate(earlier), slate(earlier, "u2")]) == [False, True]
+    assert client.get(f"{PREFIX}recs:u1") == slate(later).payload
+    assert views.publish_slates([slate(later, name="again")]) == [True]
+
+
+@pytest.mark.parametrize("strange", [b"", b"{", b"[1]", b"7", b"null", b'{"made_at":7}', b'{"made_at":"soon"}'])
+def test_what_is_no_slate_is_replaced(client: "redis.Redis", views: RedisViews, strange: bytes) -> None:
+    client.set(f"{PREFIX}recs:u1", strange)
+    assert views.publish_slates([slate("2026-03-14T12:00:00Z")]) == [True]
+    assert client.get(f"{PREFIX}recs:u1") == slate("2026-03-14T12:00:00Z").payload
+
+
+def test_no_slates_ask_redis_for_nothing() -> None:
+    nowhere = redis.Redis(port=1)
+    assert RedisViews(nowhere, prefix="", ttl_seconds=1, stream_length=1).publish_slates([]) == []
     nowhere.close()

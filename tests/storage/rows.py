@@ -139,14 +139,9 @@ class RowMaker:
             "log_weights": b"",
         }
         stored = self.insert(tables.Recommendation, defaults | values)
-        for place, item_id in enumerate(item_ids):
-            shared = {name: stored[name] for name in LOG_KEY} | {"recommendation_id": recommendation_id}
-            chosen = {
-                "position": place + 1,
-                "propensity": 0.5,
-                "prefix_propensity": 0.5 ** (place + 1),
-                "score": -place,
-            }
+        shared = {name: stored[name] for name in LOG_KEY} | {"recommendation_id": recommendation_id}
+        for position, item_id in enumerate(item_ids, 1):
+            chosen = {"position": position, "propensity": 0.5, "prefix_propensity": 0.5**position, "score": -position}
             self.insert(tables.RecommendationItem, shared | chosen | {"item_id": item_id})
         return stored
 

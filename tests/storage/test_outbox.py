@@ -9,10 +9,14 @@ from storage.outbox import (
     AlertRow,
     DeadLetterRow,
     PredictionRow,
+    RecommendationRow,
+    RecommendedItemRow,
     alerts_after,
+    current_slates,
     dead_letters_after,
     every_latest_alert,
     predictions_after,
+    recommendations_after,
 )
 from tests.storage.rows import NOON, TODAY, RowMaker
 
@@ -79,3 +83,38 @@ def test_redis_is_rebuilt_from_the_newest_alerts_at_their_latest_revision(databa
     key = attrgetter("alert_id", "revision")
     assert [key(row) for row in everything] == [("A", 2), ("C", 2), ("B", 3)]
     assert [key(row) for row in newest] == [("C", 2), ("B", 3)]
+
+
+def test_slates_come_by_their_offset_with_their_items_in_order(database: Database, rows: RowMaker) -> None:
+    rows.slate("r9", ["i3"], source_offset=9, day=TODAY - timedelta(days=30))  # record timestamps may step back
+    rows.slate("r5", ["i2", "i1"], source_offset=5, user_id="u2", policy="random")
+    rows.slate("r7", ["i1"], source_offset=7)
+    rows.slate("elsewhere", source_offset=6, source_partition=1)
+    rows.slate("before", source_offset=6, topic_generation=2)
+    with database.reading() as connection:
+        found = recommendations_after(connection, 1, 0, position=5, limit=2)
+        rest = recommendations_after(connection, 1, 0, position=8, limit=2)
+        assert recommendations_after(connection, 1, 0, position=10, limit=2) == []
+    assert found[0] == RecommendationRow(
+        source_offset=5,
+        recommendation_id="r5",
+        user_id="u2",
+        made_at=NOON,
+        policy="random",
+        cause="cause of r5",
+        items=[RecommendedItemRow("i2", 1, 0.5, -1.0), RecommendedItemRow("i1", 2, 0.5, -2.0)],
+    )
+    assert [(row.recommendation_id, len(row.items)) for row in (*found, *rest)] == [("r5", 2), ("r7", 1), ("r9", 1)]
+
+
+def test_redis_is_rebuilt_from_the_newest_slate_of_each_user(database: Database, rows: RowMaker) -> None:
+    rows.slate("old", made_at=NOON - MINUTE)
+    rows.slate("new", ["i2", "i1"], made_at=NOON)
+    rows.slate("late", made_at=NOON - 2 * MINUTE)
+    rows.slate("first of a moment", user_id="u2")
+    rows.slate("second of a moment", user_id="u2")
+    rows.slate("expired", user_id="u3", made_at=NOON - 3 * MINUTE)
+    with database.reading() as connection:
+        found = list(current_slates(connection, NOON - 2 * MINUTE))
+    assert {row.user_id: row.recommendation_id for row in found} == {"u1": "new", "u2": "second of a moment"}
+    assert [item.item_id for item in found[0].items] == ["i2", "i1"]

@@ -18,18 +18,25 @@ from redis.retry import Retry
 from storage.bulk import write_rows
 from storage.database import Database
 from storage.dead_letters import dead_letters
-from storage.outbox import AlertRow, DeadLetterRow, PredictionRow, dead_letters_after
+from storage.outbox import (
+    AlertRow,
+    DeadLetterRow,
+    PredictionRow,
+    RecommendationRow,
+    RecommendedItemRow,
+    dead_letters_after,
+)
 from storage.progress import Claim
 from storage.redis_views import RedisViews
 from streams.batch import OwnedPartition
-from streams.contract import Alert
+from streams.contract import Alert, Recommendation
 from streams.decode import decode_transactions
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, producer, topic_configurations
 from streams.records import DecodeLimits
 from streams.relay import Relay, SinkUnavailable
 from streams.rows import KEPT_BYTES, RowEncoder
-from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, KafkaSink, RedisSink, alert_message
+from streams.sinks import ALERTS, DEAD_LETTERS, PREDICTIONS, RECOMMENDATIONS, KafkaSink, RedisSink, alert_message
 from tests.storage.rows import NOON, RowMaker
 from tests.streams.topics import created
 
@@ -170,6 +177,34 @@ def test_a_prediction_in_kafka_says_what_a_caller_decides_on(
     assert json.loads(record.value) == {"event_id": "e1", "score": 0.25, "flagged": False, "model": "fraud:3"}
 
 
+def slate_row(offset: int = 1, *, seconds: float = 0.0, user_id: str = "nutzer-ü") -> RecommendationRow:
+    items = [RecommendedItemRow("i7", 1, 0.5, 1.5), RecommendedItemRow("i3", 2, 0.25, -0.5)]
+    made_at = NOON + timedelta(seconds=seconds)
+    return RecommendationRow(offset, f"r{offset}", user_id, made_at, "recommender:4", f"e{offset}", items)
+
+
+def test_a_slate_in_kafka_has_the_contract_s_fields_under_its_user_s_key(
+    kafka_servers: str, topics: str, kafka_sink: KafkaSink
+) -> None:
+    kafka_sink.publish("recommendations", [slate_row(1), slate_row(2)])
+    first, second = records(kafka_servers, f"{topics}recommendations")
+    assert first.key == "nutzer-ü".encode()
+    message = json.loads(first.value)
+    assert list(message) == list(Recommendation.__struct_fields__)
+    assert message == {
+        "recommendation_id": "r1",
+        "user_id": "nutzer-ü",
+        "made_at": "2026-03-14T12:00:00Z",
+        "policy": "recommender:4",
+        "items": [
+            {"item_id": "i7", "position": 1, "propensity": 0.5, "score": 1.5},
+            {"item_id": "i3", "position": 2, "propensity": 0.25, "score": -0.5},
+        ],
+        "cause": "e1",
+    }
+    assert json.loads(second.value)["recommendation_id"] == "r2"
+
+
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -215,6 +250,21 @@ def test_redis_holds_each_revision_once_with_the_same_bytes_as_kafka(
     ]
 
 
+def test_redis_holds_each_user_s_current_slate_with_the_same_bytes_as_kafka(
+    redis_url: str, views: RedisViews, kafka_servers: str, topics: str, kafka_sink: KafkaSink
+) -> None:
+    """Also after a crash between publishing and the cursor, which brings old slates once more."""
+    rows = [slate_row(1), slate_row(2, user_id="other"), slate_row(3, seconds=0.25)]
+    sink = RedisSink(views)
+    sink.publish("recommendations", rows)
+    sink.publish("recommendations", rows[:2])
+    kafka_sink.publish("recommendations", rows)
+    with redis.Redis.from_url(redis_url) as client:
+        stored = [client.get("p:recs:other"), client.get("p:recs:nutzer-ü")]
+        assert sorted(client.keys()) == sorted([b"p:recs:other", "p:recs:nutzer-ü".encode()])
+    assert stored == [record.value for record in records(kafka_servers, f"{topics}recommendations")[1:]]
+
+
 def test_a_redis_that_is_away_is_a_sink_that_did_not_confirm() -> None:
     with redis.Redis(port=closed_port(), retry=Retry(NoBackoff(), 0)) as client:
         sink = RedisSink(RedisViews(client, prefix="p:", ttl_seconds=600, stream_length=100))
@@ -223,16 +273,29 @@ def test_a_redis_that_is_away_is_a_sink_that_did_not_confirm() -> None:
 
 
 def test_stored_rows_reach_kafka_and_redis_as_they_are_in_sql(
-    database: Database, rows: RowMaker, kafka_servers: str, topics: str, kafka_sink: KafkaSink, views: RedisViews
+    database: Database,
+    rows: RowMaker,
+    kafka_servers: str,
+    topics: str,
+    kafka_sink: KafkaSink,
+    redis_url: str,
+    views: RedisViews,
 ) -> None:
     for revision in (1, 2):
         rows.alert("A", ["e2"], revision=revision, sequence=revision, reasons=REASONS, timeline=TIMELINE)
     rows.dead_letter(source_offset=5, payload=b"\x00\xff", record_key=None, sha256=sha256(b"\x00\xff").hexdigest())
     rows.prediction("e2", source_offset=6, flagged=True)
+    rows.slate("r1", source_offset=6)
     owner = OwnedPartition(Claim("transactions", 1, 0, 1, 7), "uuid", 1, 7, 7)
     both = [
-        Relay(kafka_sink, [ALERTS, DEAD_LETTERS, PREDICTIONS], database, FlowMetrics(), clock=lambda: NOON),
-        Relay(RedisSink(views), [ALERTS], database, FlowMetrics(), clock=lambda: NOON),
+        Relay(
+            kafka_sink,
+            [ALERTS, DEAD_LETTERS, PREDICTIONS, RECOMMENDATIONS],
+            database,
+            FlowMetrics(),
+            clock=lambda: NOON,
+        ),
+        Relay(RedisSink(views), [ALERTS, RECOMMENDATIONS], database, FlowMetrics(), clock=lambda: NOON),
     ]
     for relay in both:
         relay.start()
@@ -248,6 +311,10 @@ def test_stored_rows_reach_kafka_and_redis_as_they_are_in_sql(
     assert (letter.key, letter.value) == (None, b"\x00\xff")
     (prediction,) = records(kafka_servers, f"{topics}predictions")
     assert json.loads(prediction.value)["flagged"] is True
+    (slate,) = records(kafka_servers, f"{topics}recommendations")
+    assert msgspec.json.decode(slate.value, type=Recommendation).cause == "cause of r1"
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.get("p:recs:u1") == slate.value
 
 
 @dataclass(frozen=True)
