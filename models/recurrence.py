@@ -1,14 +1,22 @@
 """One GRU over the events of many entities at once: a step each, or waves of steps where entities have several.
 
+Wave k holds the k-th event of each entity in the batch, the busiest entities first. That is the layout of a packed
+sequence, so one call of torch's kernel takes a uniform batch as well as a hot key.
+
 The GRU is that of Cho et al. (2014) as torch implements it. Shape suffixes: B events, A entities, X inputs, H hidden
 units.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from models.runs import Runs
 
 #: Waves of fewer rows cost more as steps of their own than in the sequence kernel.
 NARROW_WAVE = 16
@@ -29,6 +37,8 @@ def gru_steps(gru: nn.GRU, x_BX: Tensor, wave_sizes: list[int], h_AH: Tensor) ->
     the most events first; wave_sizes: events of each wave; h_AH: states before. Wide waves are a cell step each; what
     is left once they are narrow (a hot key) is a packed sequence for torch's kernel.
     """
+    if len(wave_sizes) == 1:
+        return gru_step(gru, x_BX, h_AH)
     after, at, wave = [], 0, 0
     while wave < len(wave_sizes) and wave_sizes[wave] >= NARROW_WAVE:
         stop = at + wave_sizes[wave]
@@ -40,3 +50,27 @@ def gru_steps(gru: nn.GRU, x_BX: Tensor, wave_sizes: list[int], h_AH: Tensor) ->
         packed, _ = gru(rest, h_AH[None, : wave_sizes[wave]].contiguous())
         after.append(packed.data)
     return torch.cat(after)
+
+
+def states_after(
+    steps: Callable[[Tensor, list[int], Tensor], Tensor], x_BX: Tensor, runs: Runs, start_AH: Tensor
+) -> Tensor:
+    """The states [B, H] after each of B sorted rows, from the state that each run starts with. steps: as gru_steps, of
+    a network."""
+    if runs.longest <= 1:
+        return steps(x_BX, [len(x_BX)], start_AH)
+    busiest_first = np.argsort(runs.first - runs.last, kind="stable")
+    waves, sizes = wave_order(runs, busiest_first)
+    rows, entities = (torch.from_numpy(order).to(x_BX.device) for order in (waves, busiest_first))
+    in_waves = steps(x_BX.index_select(0, rows), sizes, start_AH.index_select(0, entities))
+    after = torch.empty_like(in_waves)
+    after[rows] = in_waves
+    return after
+
+
+def wave_order(runs: Runs, busiest_first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """The sorted rows in waves (wave k: the k-th row of each run that has one, runs as ordered), and their sizes."""
+    place = np.empty(len(busiest_first), np.int64)
+    place[busiest_first] = np.arange(len(busiest_first))
+    wave_then_place = runs.rank * len(place) + np.repeat(place, runs.last - runs.first + 1)
+    return np.argsort(wave_then_place), np.bincount(runs.rank).tolist()

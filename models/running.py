@@ -1,9 +1,7 @@
 """One network over shared features: its state of each account, moved on batch by batch, and the scores it gives.
 
 Several models can run over the same FeatureBuilder, each with hidden states of its own: the features and rings of a
-batch are computed once. The recurrence runs in waves: wave k holds the k-th event of each account in the batch, the
-busiest accounts first. That is the layout of a packed sequence, so one call of torch's kernel takes a uniform batch as
-well as a hot key.
+batch are computed once.
 
 Call within torch.inference_mode(), as HiddenStates asks.
 """
@@ -19,6 +17,7 @@ from models.calibration import ScoreKind
 from models.explain import NetworkPass
 from models.features import FeatureBatch, FeatureBuilder
 from models.merchant_labels import nothing_known
+from models.recurrence import states_after
 from models.runs import Runs
 from models.state import HiddenStates
 from models.warming import RecentRows, recent_rows, recent_rows_before
@@ -155,26 +154,12 @@ class RunningModel:
 
     def _states_along(self, inputs: torch.Tensor, runs: Runs, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States before and after each sorted row, from the state [runs, H] that each run starts with."""
+        after = states_after(self._network.steps, inputs, runs, start)
         if runs.longest == 1:
-            return start, self._network.step(inputs, start)
-        busiest_first = np.argsort(runs.first - runs.last, kind="stable")
-        waves, sizes = wave_order(runs, busiest_first)
-        in_waves = self._index(waves)
-        after = torch.empty(len(inputs), start.shape[1], device=self._device)
-        after[in_waves] = self._network.steps(
-            inputs.index_select(0, in_waves), sizes, start.index_select(0, self._index(busiest_first))
-        )
+            return start, after
         before = after.roll(1, 0)
         before[self._index(runs.first)] = start
         return before, after
 
     def _index(self, rows: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(rows).to(self._device)
-
-
-def wave_order(runs: Runs, busiest_first: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """The sorted rows in waves (wave k: the k-th row of each run that has one, runs as ordered), and their sizes."""
-    place = np.empty(len(busiest_first), np.int64)
-    place[busiest_first] = np.arange(len(busiest_first))
-    wave_then_place = runs.rank * len(place) + np.repeat(place, runs.last - runs.first + 1)
-    return np.argsort(wave_then_place), np.bincount(runs.rank).tolist()

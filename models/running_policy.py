@@ -11,10 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.artifact import BadModel
 from models.catalogue import Catalogue
+from models.item_content import ID_BUCKETS, ITEM_CONTENT
 from models.policy import TrainedPolicy
+from models.recurrence import states_after
 from models.retrieval import best_items
-from models.running import wave_order
 from models.state import HiddenStates
 from models.users import NotedBatch, RecentEngagements, Users
 
@@ -24,9 +26,16 @@ ITEMS_AT_ONCE = 65_536
 
 
 class RunningPolicy:
-    """Built on any thread; from its first `follow_catalogue` on it belongs to one."""
+    """Built on any thread; from its first `follow_catalogue` on it belongs to one. Raises BadModel for a policy that
+    was made for other items."""
 
     def __init__(self, policy: TrainedPolicy, catalogue: Catalogue, users: Users, device: torch.device) -> None:
+        content, buckets = policy.network.config.content, policy.network.config.buckets
+        if (content, buckets) != (ITEM_CONTENT, ID_BUCKETS):
+            raise BadModel(
+                f"the policy reads {content} content columns and {buckets} buckets of items, "
+                f"which have {ITEM_CONTENT} and {ID_BUCKETS}"
+            )
         self.policy = policy
         self._network = policy.network.to(device).eval()
         self._catalogue = catalogue
@@ -41,6 +50,7 @@ class RunningPolicy:
 
     def follow_catalogue(self) -> None:
         """Makes the vectors of items that are new or changed."""
+        # In this order: what another thread changes meanwhile is done again at the next version.
         version, count = self._catalogue.version, len(self._catalogue)
         if version == self._follows:
             return
@@ -49,12 +59,13 @@ class RunningPolicy:
             larger[: len(self._vectors)] = self._vectors
             self._vectors = larger
         changed = self._catalogue.changed_since(self._follows)
+        changed = changed[changed < count]
         for start in range(0, len(changed), ITEMS_AT_ONCE):
             rows = changed[start : start + ITEMS_AT_ONCE]
             content = torch.from_numpy(self._catalogue.content[rows].astype(np.float32)).to(self._device)
             bucket = torch.from_numpy(self._catalogue.bucket[rows]).to(self._device)
             self._vectors[self._index(rows)] = self._network.item_vectors(content, bucket)
-        self._available = torch.from_numpy(self._catalogue.available.copy()).to(self._device)
+        self._available = torch.from_numpy(self._catalogue.available[:count].copy()).to(self._device)
         self._follows = version
 
     def build_states(self, touched: Rows) -> None:
@@ -98,6 +109,15 @@ class RunningPolicy:
         vectors = self._vectors[self._index(np.maximum(items, 0))]
         return torch.einsum("kv,kcv->kc", query, vectors).float().cpu().numpy()
 
+    def forget(self) -> None:
+        """Users are built from their rings again: others may have decided for them since they were moved on."""
+        self._hidden.current[:] = False
+
+    @property
+    def state_bytes_per_user(self) -> int:
+        hidden = self._hidden.values
+        return hidden.shape[1] * hidden.element_size() + self._hidden.current.itemsize
+
     def clear(self, slots: Rows) -> None:
         """The users in these slots are gone."""
         self._hidden.grow_to(self._users.slots.highest)
@@ -110,14 +130,7 @@ class RunningPolicy:
             return torch.zeros(0, states.shape[1], device=self._device)
         inputs = self._inputs(events, item_rows)
         users = runs.slot[runs.first]
-        if runs.longest == 1:
-            after = self._network.steps(inputs, [len(inputs)], states[self._index(users)])
-        else:
-            busiest_first = np.argsort(runs.first - runs.last, kind="stable")
-            waves, sizes = wave_order(runs, busiest_first)
-            in_waves, after = self._index(waves), torch.empty(len(inputs), states.shape[1], device=self._device)
-            start = states[self._index(users[busiest_first])]
-            after[in_waves] = self._network.steps(inputs[in_waves], sizes, start)
+        after = states_after(self._network.steps, inputs, runs, states[self._index(users)])
         states[self._index(users)] = after[self._index(runs.last)]
         self._hidden.current[users] = True
         return after

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from models.artifact import TrainedDetector
 from models.events import Events
-from models.recurrence import NARROW_WAVE
-from models.running import wave_order
+from models.recurrence import NARROW_WAVE, wave_order
 from models.runs import find_runs
 from models.scoring import Scorer
 from tests.models.logs import busy_log, cut, log_of, logs, of_partition, one_at_a_time, untrained
