@@ -1,6 +1,7 @@
 """What must not be shown to a user, whatever a policy thinks of it: each rule a pure mask over candidates.
 
-Masks are made before a slate is drawn and do not change within it, so its propensities stay exact. A rule that would
+Masks are made before a slate is drawn and do not change within it, so its propensities stay exact, given what is left
+of the candidates. A rule that would
 leave fewer candidates than a slate has places is lifted for that user as far as needed, but for the first three.
 """
 
@@ -58,12 +59,17 @@ def shown_too_often(key: Rows, shown: Rows, shown_at: Rows, now: Rows, rules: Sl
     return np.asarray((times >= rules.most_impressions) & (key != 0), np.bool_)
 
 
-def too_many_alike(category: npt.NDArray[np.uint64], allowed: Masks, most: int) -> Masks:
-    """bool[n, C]: of each category all allowed candidates but the first `most`; items without a category are like no
-    other. With that no slate holds more of a category, however it is drawn."""
+def too_many_alike(
+    category: npt.NDArray[np.uint64], allowed: Masks, preference: npt.NDArray[np.float64], most: int
+) -> Masks:
+    """bool[n, C]: of each category all allowed candidates but the `most` with the highest preference float64[n, C];
+    items without a category are like no other. With that no slate holds more of a category, however it is drawn.
+    Preferences have to have chance in them, or some items would never be shown."""
     counted = allowed & (category != NO_CATEGORY)
     grouped = np.where(counted, category, NO_CATEGORY)
-    order = np.argsort(grouped, axis=1, kind="stable")
+    first = np.argsort(-preference, axis=1, kind="stable")
+    by_category = np.argsort(np.take_along_axis(grouped, first, 1), axis=1, kind="stable")
+    order = np.take_along_axis(first, by_category, 1)
     own = np.take_along_axis(grouped, order, 1)
     place = np.broadcast_to(np.arange(own.shape[1]), own.shape)
     starts = np.ones(own.shape, np.bool_)

@@ -18,6 +18,7 @@ class Popularity:
     def __init__(self, half_life: int) -> None:
         self._half_life = half_life
         self._reference = 0
+        self._newest = 0
         self._partitions: dict[int, Floats] = {}
 
     def add(
@@ -32,7 +33,8 @@ class Popularity:
         items: rows of the catalogue."""
         if not len(at):
             return
-        self._move_reference(int(at.max()))
+        self._newest = max(self._newest, int(at.max()))
+        self._move_reference()
         scaled = worth * np.exp2((at - self._reference) / self._half_life)
         for number in np.unique(partition).tolist():
             own = (partition == number) & (row >= 0)
@@ -42,20 +44,20 @@ class Popularity:
                 self._partitions[number] = sums
             np.add.at(sums, row[own], scaled[own])
 
-    def of(self, rows: npt.NDArray[np.int64], at: int) -> Floats:
-        """float64 of rows' shape: the decayed sums at a time, at least 0."""
-        total = np.zeros(rows.shape)
+    def of_all(self, items: int) -> Floats:
+        """float64[items]: the decayed sums of the first rows at the newest time so far, at least 0."""
+        total = np.zeros(items)
         for sums in self._partitions.values():
-            known = rows < len(sums)
-            total[known] += sums[rows[known]]
-        return np.asarray(np.maximum(total * np.exp2((self._reference - at) / self._half_life), 0.0), np.float64)
+            total[: len(sums)] += sums[:items]
+        total *= np.exp2((self._reference - self._newest) / self._half_life)
+        return np.maximum(total, 0.0, out=total)
 
     def drop_partition(self, partition: int) -> None:
         self._partitions.pop(partition, None)
 
-    def _move_reference(self, newest: int) -> None:
-        passed = (newest - self._reference) / self._half_life
+    def _move_reference(self) -> None:
+        passed = (self._newest - self._reference) / self._half_life
         if passed > MOST_HALF_LIVES:
             for sums in self._partitions.values():
                 sums *= np.exp2(-passed)
-            self._reference = newest
+            self._reference = self._newest

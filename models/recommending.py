@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from models.catalogue import Catalogue
+from models.chance import gumbel, uniforms
 from models.engagements import IMPRESSION, Engagements, rewards
 from models.guard_rails import SlateRules, allowed_candidates, among, in_holdout, shown_too_often, too_many_alike
 from models.hashing import hashes
@@ -27,9 +28,6 @@ from models.users import NotedBatch, Users
 Rows = npt.NDArray[np.int64]
 RANDOM, POPULAR = "random", "popular"
 _BY_POPULARITY, _AT_RANDOM, _BY_POLICY = range(3)
-#: Of uint64 to floats in [0, 1): the upper 53 bits.
-_UNIT = 2.0**-53
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +90,12 @@ class Recommender:
         return len(self._users.slots)
 
     @property
+    def state_bytes_per_user(self) -> int:
+        """Of rings and, under a policy, of its network's state."""
+        network = 0 if self._running is None else self._running.state_bytes_per_user
+        return self._users.arena.bytes_per_slot + network
+
+    @property
     def policy(self) -> str:
         """The name of the policy in use, or POPULAR."""
         return self._name
@@ -102,6 +106,8 @@ class Recommender:
 
     def use_policy(self, running: RunningPolicy | None, name: str = POPULAR) -> None:
         """From the next batch on; None for what is popular."""
+        if running is not None and running is not self._running:
+            running.forget()
         self._running, self._name = running, name
 
     @torch.inference_mode()
@@ -184,16 +190,18 @@ class Recommender:
     ) -> Slates:
         rules, rows = self._rules, noted.rows[asking]
         now, slots = events.occurred_at[rows], noted.runs.slot[asking]
-        uniform = uniforms(seed, 2 * rules.candidates)
+        of_candidates, of_alike, of_draw = np.split(uniforms(seed, 3 * rules.candidates), 3, axis=1)
         query = None if states is None or self._running is None else self._running.query(states, asking)
         deciding, failed = self._deciding([events.user_id[row] for row in rows.tolist()], noted.told[asking], query)
-        nobody = not (deciding == _BY_POPULARITY).any()
-        popular = np.zeros(0) if nobody else self._popularity.of(np.arange(len(self.catalogue)), int(now.max()))
-        candidates = self._candidates(deciding, query, popular, uniform[:, : rules.candidates])
-        liking = self._likings(deciding, query, popular, candidates)
-        allowed, counts = self._allowed(candidates, liking, slots, now)
+        candidates, liking = self._retrieved(deciding, query, of_candidates)
+        odd = ~np.isfinite(liking).all(1)
+        if odd.any():
+            deciding[odd], failed = _BY_POPULARITY, failed + int(odd.sum())
+            candidates, liking = self._retrieved(deciding, query, of_candidates)
+        places = candidates.shape[1]
+        allowed, counts = self._allowed(candidates, liking, slots, now, of_alike[:, :places])
         log_weights = floored_log_weights(liking, allowed, rules.floor)
-        picks = draw_slates(log_weights, uniform[:, rules.candidates :][:, : candidates.shape[1]], rules.size)
+        picks = draw_slates(log_weights, of_draw[:, :places], rules.size)
         given = conditionals(log_weights, picks)
         score = np.take_along_axis(liking, np.maximum(picks, 0).astype(np.int64), 1)
         return Slates(
@@ -221,6 +229,15 @@ class Recommender:
             failed = int((known & ~sound).sum())
         deciding[in_holdout(user_ids, self._rules.holdout)] = _AT_RANDOM
         return deciding, failed
+
+    def _retrieved(
+        self, deciding: npt.NDArray[np.int8], query: torch.Tensor | None, uniform: npt.NDArray[np.float64]
+    ) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """The candidates and what the decider thinks of each."""
+        by_popularity = (deciding == _BY_POPULARITY).any()
+        popular = self._popularity.of_all(len(self.catalogue)) if by_popularity else np.zeros(0)
+        candidates = self._candidates(deciding, query, popular, uniform)
+        return candidates, self._likings(deciding, query, popular, candidates)
 
     def _candidates(
         self,
@@ -264,7 +281,12 @@ class Recommender:
         return liking
 
     def _allowed(
-        self, candidates: Rows, liking: npt.NDArray[np.float32], slots: Rows, now: Rows
+        self,
+        candidates: Rows,
+        liking: npt.NDArray[np.float32],
+        slots: Rows,
+        now: Rows,
+        uniform: npt.NDArray[np.float64],
     ) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
         rules, state, at = self._rules, self._users.arena.arrays, np.maximum(candidates, 0)
         present = candidates >= 0
@@ -277,18 +299,14 @@ class Recommender:
             "shown_too_often": lambda _allowed: shown_too_often(
                 key, state["shown"][slots], state["shown_at"][slots], now, rules
             ),
-            "too_many_alike": lambda allowed: too_many_alike(category, allowed, rules.most_of_category),
+            "too_many_alike": lambda allowed: too_many_alike(
+                category,
+                allowed,
+                floored_log_weights(liking, allowed, rules.floor) + gumbel(uniform),
+                rules.most_of_category,
+            ),
         }
         return allowed_candidates(present, hard, soft, liking, rules.size)
-
-
-def uniforms(seed: npt.NDArray[np.uint64], count: int) -> npt.NDArray[np.float64]:
-    """float64[m, count] in [0, 1): the same numbers for the same seed, anywhere (splitmix64: Steele et al., 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = seed[:, None] + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * _UNIT, np.float64)
 
 
 def without_repeats(candidates: Rows) -> Rows:

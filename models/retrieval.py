@@ -23,9 +23,10 @@ def best_items(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count:
     small = len(vectors_AV) <= max(TILE, 4 * count * BLOCK)
     best = _by_all if small else _by_blocks
     sound_N = query_NV.isfinite().all(1)
+    finite_NV = query_NV.where(sound_N[:, None], 0.0)
     found = [
-        best(part, vectors_AV, available_A, count)
-        for part in query_NV.where(sound_N[:, None], 0.0).split(QUERIES_AT_ONCE)
+        best(finite_NV[start : start + QUERIES_AT_ONCE], vectors_AV, available_A, count)
+        for start in range(0, max(len(query_NV), 1), QUERIES_AT_ONCE)
     ]
     rows_NK, scores_NK = (torch.cat(parts) for parts in zip(*found, strict=True))
     return rows_NK, scores_NK.masked_fill(~sound_N[:, None], -torch.inf)

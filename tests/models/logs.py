@@ -1,7 +1,7 @@
 """Small logs of any shape for property tests, ways to cut them into batches, and detectors that nobody trained."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from models.artifact import TrainedDetector
 from models.calibration import Calibration
 from models.detector import Detector, DetectorConfig
+from models.engagements import Engagements
 from models.events import Events
 from models.feature_schema import FEATURES
 from tests.models.synthetic import BEGIN, REPORTING_LIMIT
 
 MINUTE = 60_000
+Log = TypeVar("Log", Events, Engagements)
 FIELDS = ("partition", "number", "account", "merchant", "minute", "amount", "country", "category", "memo")
 
 
@@ -54,17 +56,17 @@ def logs(*, most: int = 60, partitions: int = 1) -> st.SearchStrategy[Events]:
     return st.lists(row, max_size=most).map(lambda rows: log_of([dict(zip(FIELDS, r, strict=True)) for r in rows]))
 
 
-def cut(events: Events, places: Sequence[int]) -> list[Events]:
+def cut(events: Log, places: Sequence[int]) -> list[Log]:
     """The log in batches that end at the given places; equal and far places make empty batches and none."""
     ends = [*sorted(min(place, len(events)) for place in places), len(events)]
     return [events.take(np.arange(start, stop)) for start, stop in zip([0, *ends], ends, strict=False)]
 
 
-def one_at_a_time(events: Events) -> list[Events]:
+def one_at_a_time(events: Log) -> list[Log]:
     return cut(events, range(1, len(events)))
 
 
-def of_partition(events: Events, partition: int) -> Events:
+def of_partition(events: Log, partition: int) -> Log:
     return events.take(np.flatnonzero(events.partition == partition))
 
 
