@@ -110,6 +110,12 @@ class FlowMetrics:
         self._labelled = Gauge(
             "headgate_labelled_merchants", "Merchants of which the label version in use knows something", registry=into
         )
+        self._broken_parts = Counter(
+            "headgate_broken_item_parts_total",
+            "Titles, texts and images that were broken, so that their items go on without them",
+            ["part"],
+            registry=into,
+        )
         self._swap = Histogram(
             "headgate_model_swap_seconds",
             "Time that a new champion's trial and activation held up the stream",
@@ -195,6 +201,9 @@ class FlowMetrics:
         """known_at: epoch seconds."""
         self._labels.set(known_at)
         self._labelled.set(merchants)
+
+    def items_broken(self, part: str, items: int) -> None:
+        self._broken_parts.labels(part).inc(items)
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)

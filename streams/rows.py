@@ -1,6 +1,7 @@
 """From decoded columns, scores and decisions to the rows of the SQL tables, encoded once for one database.
 
-The only place, with streams/alert_rows.py, that knows how a message of the contract lies in the tables. No I/O.
+The only place, with streams/alert_rows.py and streams/items.py, that knows how a message of the contract lies in the
+tables. No I/O.
 """
 
 from collections.abc import Callable, Sequence
