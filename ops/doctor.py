@@ -8,7 +8,7 @@ import os
 import platform
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,36 +117,59 @@ def check_topics(settings: Settings, admin: AdminClient) -> Iterator[Check]:
     else:
         partitions = ", ".join(f"{name} {len(present[name].partitions)}" for name in wanted)
         yield Check("topics", "ok", f"all there; partitions: {partitions}")
-    sized = [name for name, configuration in wanted.items() if "max.message.bytes" in configuration]
-    limits = largest_records(admin, [name for name in sized if name in present])
+    told = topic_settings(admin, [name for name in wanted if wanted[name] and name in present])
+    yield from check_record_size(settings, wanted, told)
+    yield from check_compaction(wanted, told)
+
+
+def check_record_size(
+    settings: Settings, wanted: Mapping[str, Mapping[str, str]], told: Mapping[str, Mapping[str, str]]
+) -> Iterator[Check]:
+    option = "max.message.bytes"
+    limits = {name: int(found[option]) for name, found in told.items() if option in found and option in wanted[name]}
     too_small = {name: limit for name, limit in limits.items() if limit < settings.record_size_limit}
     if too_small:
         listed = ", ".join(f"{name} {limit}" for name, limit in too_small.items())
         yield Check(
             "record size",
             "warn",
-            f"max.message.bytes is below HEADGATE_RECORD_SIZE_LIMIT ({settings.record_size_limit}): {listed}",
-            f"Set max.message.bytes={wanted[next(iter(too_small))]['max.message.bytes']} on these topics, "
+            f"{option} is below HEADGATE_RECORD_SIZE_LIMIT ({settings.record_size_limit}): {listed}",
+            f"Set {option}={wanted[next(iter(too_small))][option]} on these topics, "
             "or producers are refused before Headgate sees the record.",
         )
     elif limits:
-        yield Check("record size", "ok", f"max.message.bytes at least {min(limits.values())}")
+        yield Check("record size", "ok", f"{option} at least {min(limits.values())}")
 
 
-def largest_records(admin: AdminClient, topics: list[str]) -> dict[str, int]:
-    """max.message.bytes of each topic that tells it."""
+def check_compaction(wanted: Mapping[str, Mapping[str, str]], told: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
+    """A topic that keeps the newest record of each key must not lose it to age."""
+    option = "cleanup.policy"
+    policies = {name: found[option] for name, found in told.items() if option in found and option in wanted[name]}
+    deleting = {name: policy for name, policy in policies.items() if policy != wanted[name][option]}
+    if deleting:
+        yield Check(
+            "compaction",
+            "warn",
+            f"{option} is not compact: {', '.join(f'{name} {policy}' for name, policy in deleting.items())}",
+            f"Set {option}=compact on these topics, or what did not change for long is gone from them.",
+        )
+    elif policies:
+        yield Check("compaction", "ok", f"compacted: {', '.join(policies)}")
+
+
+def topic_settings(admin: AdminClient, topics: list[str]) -> dict[str, dict[str, str]]:
+    """The configuration of each topic that tells it."""
     if not topics:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-    limits = {}
+    told = {}
     for resource, future in admin.describe_configs(resources, request_timeout=SECONDS).items():
         try:
-            entry = future.result(SECONDS).get("max.message.bytes")
+            entries = future.result(SECONDS)
         except KafkaException:
             continue  # not allowed to read the configuration; producing still tells
-        if entry is not None:
-            limits[resource.name] = int(entry.value)
-    return limits
+        told[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+    return told
 
 
 def check_topic_creation(settings: Settings, admin: AdminClient) -> Check:

@@ -98,6 +98,20 @@ def test_a_topic_with_a_smaller_limit_is_reported(
     assert "max.message.bytes=" in check.remedy
 
 
+def test_a_catalogue_that_would_be_lost_to_age_is_reported(
+    kafka_servers: str, topic_prefix: str, absent_everything: Settings
+) -> None:
+    settings = absent_everything.model_copy(update={"kafka": kafka_servers, "topic_prefix": topic_prefix})
+    aging = {f"{topic_prefix}items": {"cleanup.policy": "delete"}}
+    wanted = topic_configurations(topic_prefix, settings.record_size_limit)
+    create_topics(KafkaSettings(kafka_servers), wanted | aging, partitions=1, replication=1)
+
+    check = by_name(check_kafka(settings))["compaction"]
+
+    assert (check.status, f"{topic_prefix}items delete" in check.found) == ("warn", True)
+    assert f"{topic_prefix}model-updates" not in check.found
+
+
 def test_a_user_who_may_not_write_gets_the_grant_that_helps(postgres_url: str, absent_everything: Settings) -> None:
     upgrade(postgres_url)
     role = make_url(postgres_url).database
