@@ -15,12 +15,13 @@ from models.alert_rule import parse_rule
 from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
 from ops.clock import utc_now
+from ops.compose_recommendations import build_recommendations
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from streams.batch import OwnedPartition
+from streams.batch import OwnedPartition, Processor
 from streams.commit import Committer
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.drift_watch import DriftWatch
@@ -38,7 +39,16 @@ from streams.recovery import PartitionSource
 from streams.relay import Relay
 from streams.rows import RowEncoder
 from streams.shadow import ShadowWatch
-from streams.sinks import ALERTS, DEAD_LETTERS, MODEL_UPDATES, PREDICTIONS, KafkaSink, RedisSink, model_updates
+from streams.sinks import (
+    ALERTS,
+    DEAD_LETTERS,
+    MODEL_UPDATES,
+    PREDICTIONS,
+    RECOMMENDATIONS,
+    KafkaSink,
+    RedisSink,
+    model_updates,
+)
 from streams.swap import ASK_SECONDS, ChampionWatch, Tell
 from streams.threshold_watch import ThresholdWatch
 
@@ -76,7 +86,9 @@ def build_flow(
     rates = read_rates(settings.rates)
     limits = DecodeLimits(settings.record_size_limit, int(settings.future_tolerance_seconds * 1000))
     rows = RowEncoder(database.dialect)
-    transactions, feedback = f"{settings.topic_prefix}transactions", f"{settings.topic_prefix}feedback"
+    transactions, feedback, engagements, items = (
+        f"{settings.topic_prefix}{name}" for name in ("transactions", "feedback", "engagements", "items")
+    )
     views = redis_views(settings)
     alert_max_age = int(settings.alert_max_age_seconds * 1000)
     thresholds = ThresholdWatch(
@@ -98,8 +110,9 @@ def build_flow(
     def wait(failures: int, error: DatabaseUnavailable) -> None:
         flow.on_database_away(failures, error)
 
+    device = choose_device(settings.device)
     detection = DetectionProcessor(
-        Scorer(load_detector(registry, champion), device=choose_device(settings.device)),
+        Scorer(load_detector(registry, champion), device=device),
         f"{champion.name}:{champion.version}",
         PartitionSource(database, rates, wait),
         rows,
@@ -125,7 +138,9 @@ def build_flow(
         expiry=timedelta(days=settings.feedback_expiry_days),
     )
 
-    def pipeline(topic: str, processor: DetectionProcessor | FeedbackProcessor) -> Pipeline:
+    recommending = build_recommendations(settings, database, registry, ownership, metrics, limits, tell, wait, device)
+
+    def pipeline(topic: str, processor: Processor) -> Pipeline:
         return Pipeline(
             topic,
             processor,
@@ -143,17 +158,24 @@ def build_flow(
             Periodic("label-watch", LOOK_SECONDS, labels.look),
             thresholds,
             drift,
+            *recommending.background,
         ],
         database=database,
         kafka=kafka,
         ownership=ownership,
-        pipelines=[pipeline(transactions, detection), pipeline(feedback, learning)],
+        pipelines=[
+            pipeline(transactions, detection),
+            pipeline(feedback, learning),
+            pipeline(engagements, recommending.engagements),
+            pipeline(items, recommending.items),
+        ],
         relays=relays,
         metrics=metrics,
         clock=utc_now,
         owner_name=worker,
         start_latest=settings.start_from == "latest",
         fetch_wait_ms=settings.fetch_wait_ms,
+        warnings=recommending.warnings,
     )
     return flow
 
@@ -184,12 +206,12 @@ def operator_line(views: RedisViews, worker: str) -> Tell:
 def build_relays(
     settings: Settings, kafka: KafkaSettings, views: RedisViews, database: Database, metrics: FlowMetrics
 ) -> list[Relay]:
-    to_kafka = [ALERTS, DEAD_LETTERS, model_updates(f"{settings.topic_prefix}transactions")]
+    to_kafka = [ALERTS, RECOMMENDATIONS, DEAD_LETTERS, model_updates(f"{settings.topic_prefix}transactions")]
     if settings.publish_predictions:
         to_kafka.append(PREDICTIONS)
     return [
         Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
-        Relay(RedisSink(views), [ALERTS], database, metrics, clock=utc_now),
+        Relay(RedisSink(views), [ALERTS, RECOMMENDATIONS], database, metrics, clock=utc_now),
     ]
 
 

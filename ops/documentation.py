@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ops.cli import cli
 from ops.settings import settings_table
 from streams.health import FlowMetrics
+from streams.recommendation_metrics import RecommendationMetrics
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = "python -m ops.documentation"
@@ -73,6 +74,8 @@ def _leaves(command: Any, path: str) -> Iterator[str]:
     if inner is None:
         yield path
         return
+    if command.invoke_without_command:
+        yield path
     for name, child in inner.items():
         yield from _leaves(child, f"{path} {name}")
 
@@ -84,7 +87,8 @@ def _help(path: str) -> str:
 
 
 def _metric_rows() -> Iterator[tuple[str, str, str, str]]:
-    for metric in vars(FlowMetrics()).values():
+    flow = FlowMetrics()
+    for metric in [*vars(flow).values(), *vars(RecommendationMetrics(flow.registry)).values()]:
         if isinstance(metric, MetricWrapperBase):
             (described,) = metric.describe()
             name = f"{described.name}_total" if described.type == "counter" else described.name

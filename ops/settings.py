@@ -126,6 +126,25 @@ class Settings(BaseSettings):
         description="Where the models run: cpu, cuda, cuda:1, or auto (CUDA where there is one).",
     )
 
+    # Recommendations
+    slate_size: int = Field(6, ge=1, le=50, description="Items in a recommendation.")
+    exploration: float = Field(
+        0.05, ge=0, lt=1, description="Share of the choice that is spread evenly over the candidates, to learn from."
+    )
+    random_holdout: float = Field(
+        0.05, ge=0, lt=1, description="Share of users who always get random items: what the policy is measured against."
+    )
+    slate_max_age_seconds: float = Field(
+        300, ge=0, description="From this age on, an impression alone makes a new slate; all else does so at once."
+    )
+    most_impressions: int = Field(
+        3, ge=1, le=24, description="An item that a user saw so often within a day rests for him."
+    )
+    most_of_category: int = Field(3, ge=1, description="Most items of one category in a slate.")
+    reward_window_hours: float = Field(
+        24, gt=0, description="Age of a slate from which its rewards count as complete; from then on they teach."
+    )
+
     # Redis
     redis_prefix: str = Field("headgate:", description="Put before every Redis key and channel.")
     redis_ttl_seconds: int = Field(604_800, ge=1, description="How long Redis keeps what is not renewed.")
@@ -142,6 +161,10 @@ class Settings(BaseSettings):
     @property
     def label_horizon(self) -> timedelta:
         return timedelta(days=self.label_horizon_days)
+
+    @property
+    def reward_window(self) -> timedelta:
+        return timedelta(hours=self.reward_window_hours)
 
     def environment(self) -> dict[str, str]:
         """The variables that make another process read these settings, secrets in clear."""

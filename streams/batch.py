@@ -36,6 +36,16 @@ class OwnedPartition:
     def usable(self) -> bool:
         return not (self.revoked or self.lost)
 
+    def continues_as(self, later: "OwnedPartition", position: int) -> bool:
+        """Whether state that stands at a position under this claim is what a later claim begins with: nobody else had
+        the partition in between, and all that was prepared is in SQL."""
+        return (
+            self.claim.topic_generation == later.claim.topic_generation
+            and self.claim.epoch + 1 == later.claim.epoch
+            and position == later.claim.next_offset
+            and self.prepared == self.written
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -37,7 +37,8 @@ class Background(Protocol):
 
 
 class Flow:
-    """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning."""
+    """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning. warnings:
+    what a person should know although the flow works."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Flow:
         drain_seconds: float = 5.0,
         clock: Callable[[], datetime],
         sleep: Callable[[float], None] = time.sleep,
+        warnings: Callable[[], list[str]] = list,
     ) -> None:
         self.fetch_wait_ms = fetch_wait_ms
         self.failure: BaseException | None = None
@@ -71,6 +73,7 @@ class Flow:
         self._drain_seconds = drain_seconds
         self._clock = clock
         self._sleep = sleep
+        self._warnings = warnings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._ends: dict[TopicPartition, int] = {}
@@ -111,6 +114,7 @@ class Flow:
             "ready": settled and relays and self.failure is None,
             "worker": self._owner_name,
             "failure": None if self.failure is None else str(self.failure),
+            "warnings": self._warnings(),
             "partitions": [
                 {
                     "topic": owner.claim.topic,

@@ -61,13 +61,7 @@ class PartitionStates:
         known = self._partitions.get(claim.partition)
         if known is not None and known.owner is owner:
             return known
-        if (
-            known is not None
-            and known.owner.claim.topic_generation == claim.topic_generation
-            and known.owner.claim.epoch + 1 == claim.epoch
-            and known.position == claim.next_offset
-            and known.owner.prepared == known.owner.written
-        ):
+        if known is not None and known.owner.continues_as(owner, known.position):
             known.owner = owner
             return known
         with self._metrics.restoring(claim.topic, claim.partition):
