@@ -12,7 +12,7 @@ from sqlalchemy.sql import Select
 
 from storage.database import Database
 from storage.streaming import milliseconds, streamed
-from storage.tables import Alert, Feedback, TrainingRun, Transaction
+from storage.tables import Alert, Feedback, Recommendation, RecommendationItem, TrainingRun, Transaction
 from storage.views import labels_joined_by
 
 Int64s = npt.NDArray[np.int64]
@@ -158,11 +158,19 @@ def _labels_of(rows: list[Row[Any]]) -> tuple[npt.NDArray[np.int8], Int64s]:
 
 
 def join_feedback(connection: Connection, topic_generation: int, partitions: Collection[int], now: datetime) -> int:
-    """Pending feedback whose event or alert is stored becomes joined; returns how many."""
-    found = or_(
+    """Pending feedback becomes joined: a label whose event or alert is stored, a reward whose slate is stored and holds
+    the item. Returns how many."""
+    label = or_(
         exists().where(Transaction.event_id == Feedback.event_id),
         exists().where(Alert.alert_id == Feedback.alert_id),
     )
+    key = ("day", "topic_generation", "source_partition", "source_offset")
+    reward = exists().where(
+        Recommendation.recommendation_id == Feedback.recommendation_id,
+        *(getattr(RecommendationItem, name) == getattr(Recommendation, name) for name in key),
+        RecommendationItem.item_id == Feedback.item_id,
+    )
+    found = or_(and_(Feedback.kind == "label", label), and_(Feedback.kind == "reward", reward))
     statement = (
         update(Feedback).where(*_pending(topic_generation, partitions), found).values(status="joined", joined_at=now)
     )

@@ -159,6 +159,61 @@ def test_a_reward_is_stored_with_its_value_and_its_item(bench: Bench) -> None:
     assert (json.loads(extra) if isinstance(extra, str) else extra) == {"terminal": 5}
 
 
+def reward(offset: int, value: float = 2.5, **about: Any) -> KafkaRecord:
+    """On item i1 of slate r1 unless told otherwise."""
+    named = {"recommendation_id": "r1", "item_id": "i1"} | about
+    return said(offset, key="u1", kind="reward", label=None, value=value, **named)
+
+
+def test_a_reward_is_joined_with_a_stored_slate_that_holds_its_item(bench: Bench, rows: RowMaker) -> None:
+    rows.slate("r1", ["i2", "i1"])
+    rows.slate("r2", ["i3"])
+    unknown = reward(1, recommendation_id="r9")
+    elsewhere = reward(2, item_id="i3")
+    bench.run({0: [reward(0), unknown, elsewhere, reward(3, item_id="i2")]}, NOW)
+    assert stored(bench) == [("f0", "joined"), ("f1", "pending"), ("f2", "pending"), ("f3", "joined")]
+
+
+def test_a_reward_that_came_before_its_slate_is_joined_later_and_counts(bench: Bench, rows: RowMaker) -> None:
+    bench.run({0: [reward(0, 2.5)], 1: [reward(0, -1.0)]}, NOW)
+    assert [status for _, status in stored(bench)] == ["pending", "pending"]
+    rows.slate("r1", user_id="u1")
+    assert bench.sql("SELECT slates, reward FROM v_recommendation_reward") == [(1, 0.0)]
+    bench.run({}, NOW + 3)
+    assert [status for _, status in stored(bench)] == ["joined", "joined"]
+    assert bench.sql("SELECT slates, reward FROM v_recommendation_reward") == [(1, 1.5)]
+
+
+def test_a_reward_of_an_unknown_recommendation_expires(bench: Bench, rows: RowMaker) -> None:
+    bench.run({0: [reward(0)]}, NOW)
+    bench.run({}, NOW + 31 * DAY)
+    assert stored(bench) == [("f0", "expired")]
+    rows.slate("r1")
+    bench.run({}, NOW + 32 * DAY)
+    assert stored(bench) == [("f0", "expired")]
+
+
+def test_a_label_is_not_joined_by_a_slate_nor_a_reward_by_an_event(bench: Bench, rows: RowMaker) -> None:
+    rows.transaction("e1")
+    rows.slate("r1")
+    bench.run({0: [reward(0, recommendation_id="r9", event_id="e1")]}, NOW)
+    bench.run({0: [said(1, event_id="e9", recommendation_id="r1", item_id="i1")]}, NOW)
+    assert stored(bench) == [("f0", "pending"), ("f1", "pending")]
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"1e999", b"1e13", b"null"])
+def test_a_reward_that_is_no_number_is_a_dead_letter(bench: Bench, rows: RowMaker, value: bytes) -> None:
+    rows.slate("r1")
+    good = reward(0, 2.5)
+    assert good.value is not None
+    broken = KafkaRecord(1, good.timestamp, good.key, good.value.replace(b"2.5", value).replace(b"f0", b"f1"))
+    batch = bench.run({0: [good, broken]}, NOW)
+    assert batch is not None
+    step = batch.works[0].advance
+    assert (step.applied, step.dead_letters) == (1, 1)
+    assert stored(bench) == [("f0", "joined")]
+
+
 def test_the_newest_given_label_wins_whichever_came_last(bench: Bench, rows: RowMaker) -> None:
     rows.scored("e1")
     newest = said(0, label="legitimate", seconds=10)
