@@ -7,11 +7,12 @@ error and exit code 1, never a traceback; `--json` prints one JSON object as the
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ops.commands_models import models
+from ops.commands_simulate import simulate
 from ops.terminal import Json, fail, load_settings, print_json
 
 cli = typer.Typer(
@@ -32,6 +33,7 @@ HorizonDays = Annotated[
         min=0, help="Age from which an event without label is legitimate; default: HEADGATE_LABEL_HORIZON_DAYS."
     ),
 ]
+cli.add_typer(simulate, name="simulate")
 cli.add_typer(models, name="models")
 cli.add_typer(topics, name="topics")
 cli.add_typer(database, name="db")
@@ -226,61 +228,6 @@ def backtest(
 
 
 @cli.command()
-def simulate(
-    output: Annotated[Path | None, typer.Option(help="Write transactions to this .csv or .parquet file.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="With --output: write labels to this .csv or .parquet.")] = None,
-    kafka: Annotated[bool, typer.Option("--kafka", help="Send to the settings' broker and topic prefix.")] = False,
-    accounts: Annotated[int, typer.Option(help="Accounts of the population.")] = 10_000,
-    merchants: Annotated[int, typer.Option(help="Merchants of the population.")] = 1_000,
-    days: Annotated[float | None, typer.Option(help="Length of the history; default 30.")] = None,
-    start: Annotated[
-        str | None, typer.Option(help="Its start, as 2026-01-31 or RFC 3339; into Kafka it ends now by default.")
-    ] = None,
-    events: Annotated[int | None, typer.Option(help="Exactly so many; default: as the accounts' habits make.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Live: transactions a second on average, open loop.")] = None,
-    for_seconds: Annotated[float | None, typer.Option("--for", help="Live: end after so many seconds.")] = None,
-    fraud_share: Annotated[float, typer.Option(help="Share of the transactions that are frauds, 0 to 0.5.")] = 0.01,
-    scenarios: Annotated[
-        str, typer.Option(help="Which frauds, with commas.")
-    ] = "large_amounts,compromised_merchants,stolen_credentials,structuring,card_testing",
-    seed: Annotated[int, typer.Option(help="The same seed and options give the same traffic.")] = 0,
-    label_delay: Annotated[
-        str | None, typer.Option(help="From transaction to label, as 7d, 30s or 5s-20s; default 7d, live 5s-20s.")
-    ] = None,
-    labels_for: Annotated[Literal["all", "frauds"] | None, typer.Option(help="What is labelled; default all.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Simulate card traffic with labelled frauds: a history into files or Kafka, or live into Kafka with --rate."""
-    from ops.progress import progress_bar
-    from ops.simulate.command import run_simulation
-    from ops.simulate.options import Options
-
-    options = Options(
-        output=output,
-        labels=labels,
-        kafka=kafka,
-        accounts=accounts,
-        merchants=merchants,
-        days=days,
-        start=start,
-        events=events,
-        rate=rate,
-        for_seconds=for_seconds,
-        fraud_share=fraud_share,
-        scenarios=scenarios,
-        seed=seed,
-        label_delay=label_delay,
-        labels_for=labels_for,
-    )
-    with progress_bar(as_json) as progress:
-        outcome = run_simulation(options, load_settings, progress)
-    if as_json:
-        print_json(outcome.as_json())
-    else:
-        print(outcome.summary())
-
-
-@cli.command()
 def doctor(as_json: Json = False) -> None:
     """Check every service, version and permission, and say what to do."""
     from ops.doctor import diagnose
@@ -439,6 +386,24 @@ def bench_order(
     result = run_order(parse_seeds(seeds), quiet=as_json)
     if as_json:
         print_json(result)
+
+
+@bench.command("shoppers")
+def bench_shoppers(
+    seeds: Annotated[str, typer.Option(help="Of the simulation, with commas.")] = "0,1,2",
+    as_json: Json = False,
+) -> None:
+    """What simple policies earn from the simulated shoppers, beside an oracle that knows their tastes."""
+    from ops.bench.seeds import parse_seeds
+    from ops.bench.shoppers import in_words, run_shoppers_bench
+    from ops.progress import progress_bar
+
+    with progress_bar(as_json) as progress:
+        found = run_shoppers_bench(parse_seeds(seeds), progress)
+    if as_json:
+        print_json(found)
+    else:
+        print(in_words(found))
 
 
 @bench.command("throughput")

@@ -20,8 +20,8 @@ RecommendationIds = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, slots=True)
 class Doings:
-    """n actions. occurred_at: epoch milliseconds; visit: its number; value: seconds of a dwell, price of a purchase, else
-    NaN."""
+    """n actions. occurred_at: epoch milliseconds; visit: its number; value: seconds of a dwell, price of a purchase,
+    else NaN."""
 
     occurred_at: Int64s
     visit: Int64s

@@ -117,6 +117,7 @@ class Traffic:
         self.config = config
         self.catalogue = catalogue
         self.people = draw_people(config.users, config.seed)
+        #: That have begun.
         self.visits = 0
         #: By policy.
         self.earnings: dict[str, Earnings] = {}
@@ -125,6 +126,7 @@ class Traffic:
         self._slates = slates
         self._row_of = {item_id: row for row, item_id in enumerate(catalogue.item_ids)}
         self._next_step = config.start
+        self._drawn = 0
         none = np.zeros(0, np.int64)
         self._arrivals = _Arrivals(none, none, none)
         self._waiting = Waiting()
@@ -163,14 +165,15 @@ class Traffic:
         weight = np.cumsum(self.people.activity * np.exp(self._shoppers.memory.mood))
         user = np.searchsorted(weight, generator.random(count) * weight[-1], side="right")
         at = np.sort(start + generator.integers(0, config.step, count))
-        number = np.arange(self.visits, self.visits + count)
-        self.visits += count
+        number = np.arange(self._drawn, self._drawn + count)
+        self._drawn += count
         self._arrivals = _Arrivals(at, np.minimum(user, config.users - 1), number)
 
     def _carry_out(self, until: int) -> None:
         """The visits that begin by then. Each wave holds a shopper once, as the next visit depends on the last."""
         count = int(np.searchsorted(self._arrivals.at, until, side="right"))
         due, self._arrivals = self._arrivals.take(slice(0, count)), self._arrivals.take(slice(count, None))
+        self.visits += count
         wave = repetitions(due.user)
         for each in range(int(wave.max()) + 1 if count else 0):
             self._wave(due.take(wave == each))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.decode import DecodedFeedback, DecodedTransactions, decode_feedback, decode_transactions
+from streams.decode_engagements import DecodedEngagements, decode_engagements
+from streams.decode_items import DecodedItems, decode_items
 from streams.kafka import KafkaSettings, create_topics, describe_topics, topic_configurations
 from streams.records import DecodeLimits
 from tests.deployment import wait_until
@@ -34,7 +36,9 @@ class Topics:
 
     def _readable(self) -> bool:
         try:
-            return self.records("transactions") == self.records("feedback") == [[], []]
+            return all(
+                self.records(topic) == [[], []] for topic in ("transactions", "feedback", "engagements", "items")
+            )
         except KafkaException:
             return False
 
@@ -45,6 +49,14 @@ class Topics:
     def feedback(self) -> list[DecodedFeedback]:
         """By partition."""
         return [decode_feedback(records, DecodeLimits()) for records in self.records("feedback")]
+
+    def engagements(self) -> list[DecodedEngagements]:
+        """By partition."""
+        return [decode_engagements(records, DecodeLimits()) for records in self.records("engagements")]
+
+    def items(self) -> list[DecodedItems]:
+        """By partition."""
+        return [decode_items(records, DecodeLimits()) for records in self.records("items")]
 
     def records(self, topic: str) -> list[list[ReadRecord]]:
         """Everything in a topic (name without prefix), by partition."""

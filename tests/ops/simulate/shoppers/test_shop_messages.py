@@ -11,7 +11,7 @@ from ops.simulate.shoppers.traffic import Slate, Traffic, TrafficConfig
 from streams import contract
 
 START = 1_790_000_000_000
-CATALOGUE = live_catalogue(100, 0, "1", START, pace=100.0)
+CATALOGUE = live_catalogue(100, 0, "1", START, pace=2_880.0)
 
 
 def one_slate(user_ids: Sequence[str]) -> list[Slate | None]:

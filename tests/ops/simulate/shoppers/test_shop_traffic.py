@@ -71,6 +71,7 @@ def test_output_does_not_depend_on_how_the_calls_are_cut(cuts: list[int], has_sl
 
     assert [row for part in parts for row in events(part)] == events(expected)
     assert [row for part in parts for row in late(part)] == late(expected)
+    assert cut.visits == whole.visits
     assert cut.earnings.keys() == whole.earnings.keys()
     for policy, earned in cut.earnings.items():
         assert earned.slates == whole.earnings[policy].slates
@@ -166,7 +167,7 @@ def test_some_purchases_are_known_by_a_late_reward_only() -> None:
 
 
 def test_visits_come_at_the_rate_and_more_from_those_who_come_often() -> None:
-    config = replace(SMALL, users=300, rate=100.0)
+    config = replace(SMALL, users=300, rate=100.0, step=60_000)
     made = traffic(config)
     doings = made.until(START + 100_000).engagements.doings
 
