@@ -21,9 +21,11 @@ from models.hashing import hashes
 from models.policy import TrainedPolicy
 from models.popularity import Popularity
 from models.running_policy import RunningPolicy
+from models.similar_items import nearest_items
 from models.slates import conditionals, draw_slates, floored_log_weights, prefix_products
 from models.state import NEVER
 from models.users import NotedBatch, Users
+from models.why_item import EVERYONE, POPULARITY, ItemReason, strongest, why_item
 
 Rows = npt.NDArray[np.int64]
 RANDOM, POPULAR = "random", "popular"
@@ -136,6 +138,41 @@ class Recommender:
         if self._running is not None:
             self._running.miss(noted)
 
+    @torch.inference_mode()
+    def similar(self, item_id: str, count: int) -> list[tuple[str, float]]:
+        """The available items most like an item, with their cosines, the nearest first: by the policy's vectors, by
+        content alone without a policy. None for an unknown item."""
+        (row,) = self.catalogue.rows_of([item_id]).tolist()
+        if row < 0:
+            return []
+        if self._running is not None:
+            self._running.follow_catalogue()
+        rows, cosines = nearest_items(self._vectors, row, torch.from_numpy(self.catalogue.available), count)
+        names = [self.catalogue.item_ids[near] for near in rows.tolist()]
+        return list(zip(names, cosines.tolist(), strict=True))
+
+    def _vectors(self, rows: slice) -> torch.Tensor:
+        if self._running is not None:
+            return self._running.vectors(rows).cpu()
+        return torch.from_numpy(self.catalogue.content[rows].astype(np.float32))
+
+    @torch.inference_mode()
+    def why(self, partition: int, user_id: str, item_id: str, at: int | None = None) -> list[ItemReason]:
+        """What speaks for an item in a user's slate, the strongest first. at: epoch milliseconds of the one who asks,
+        the user's latest engagement by default. Nothing for unknown users and items."""
+        (row,), slot = self.catalogue.rows_of([item_id]).tolist(), self._users.slots.known(partition, user_id)
+        if row < 0 or slot is None or not self._users.arena.arrays["events"][slot]:
+            return []
+        if in_holdout([user_id], self._rules.holdout)[0]:
+            return strongest([])
+        if self._running is None or self._users.arena.arrays["told"][slot] < self._rules.least_told:
+            earned = float(np.log1p(self._popularity.of_all(len(self.catalogue))[row]))
+            return strongest([ItemReason(POPULARITY, earned, EVERYONE)])
+        self._running.follow_catalogue()
+        latest = int(self._users.arena.arrays["last_time"][slot])
+        since = max(0.0, ((latest if at is None else at) - latest) / 1000)
+        return strongest(why_item(self._running, self.catalogue, self._users.recent(np.array([slot])), row, since))
+
     def note_slates(self, partition: int, user_ids: Sequence[str], occurred_at: Rows) -> None:
         """Slates that were made before a restore, in their order, for engagements at occurred_at."""
         for user_id, at in zip(user_ids, occurred_at.tolist(), strict=True):
@@ -223,11 +260,12 @@ class Recommender:
         """int8[m]: who decides for each user, _BY_POPULARITY, _AT_RANDOM or _BY_POLICY; and for how many users the
         policy's answer is no number, so that it does not decide for them."""
         deciding, failed = np.full(len(user_ids), _BY_POPULARITY, np.int8), 0
+        held = in_holdout(user_ids, self._rules.holdout)
         if query is not None:
             sound, known = torch.isfinite(query).all(1).cpu().numpy(), told >= self._rules.least_told
             deciding[known & sound] = _BY_POLICY
-            failed = int((known & ~sound).sum())
-        deciding[in_holdout(user_ids, self._rules.holdout)] = _AT_RANDOM
+            failed = int((known & ~sound & ~held).sum())
+        deciding[held] = _AT_RANDOM
         return deciding, failed
 
     def _retrieved(

@@ -109,6 +109,28 @@ class RunningPolicy:
         vectors = self._vectors[self._index(np.maximum(items, 0))]
         return torch.einsum("kv,kcv->kc", query, vectors).float().cpu().numpy()
 
+    def vectors(self, rows: slice) -> Tensor:
+        """[n, vector - 1] of a range of the catalogue's rows, without their biases."""
+        return self._vectors[: len(self._available)][rows, :-1]
+
+    def biases(self) -> Tensor:
+        """[A] of the catalogue's rows."""
+        return self._vectors[: len(self._available), -1]
+
+    def logits_after(self, events: RecentEngagements, item: int) -> npt.NDArray[np.float64]:
+        """float64[k] of the item in a catalogue row, after each run of engagements from an empty state; moves no
+        user."""
+        inputs = self._inputs(events, self._catalogue.rows_of_keys(events.key))
+        start = self._hidden.values.new_zeros(len(events.runs.first), self._hidden.values.shape[1])
+        after = states_after(self._network.steps, inputs, events.runs, start)
+        query = self._network.query(after[self._index(events.runs.last)])
+        return np.asarray((query @ self._vectors[item]).double().cpu().numpy(), np.float64)
+
+    def logit_of_nobody(self, item: int) -> float:
+        """Of the item in a catalogue row for a user without engagements."""
+        state = self._hidden.values.new_zeros(1, self._hidden.values.shape[1])
+        return float((self._network.query(state)[0] @ self._vectors[item]).item())
+
     def forget(self) -> None:
         """Users are built from their rings again: others may have decided for them since they were moved on."""
         self._hidden.current[:] = False

@@ -61,6 +61,10 @@ class Slots:
         """The slot of an entity that is known to be resident."""
         return self._by_partition[partition][entity]
 
+    def known(self, partition: int, entity: str) -> int | None:
+        """None where the entity is not resident."""
+        return self._by_partition.get(partition, {}).get(entity)
+
     def drop(self, partition: int) -> npt.NDArray[np.int64]:
         """Forgets a partition; returns the slots that are free now."""
         freed = list(self._by_partition.pop(partition, {}).values())
