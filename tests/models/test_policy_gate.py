@@ -157,6 +157,20 @@ def test_only_matured_slates_from_after_the_training_count() -> None:
     assert found.evidence.slates == counted.sum()
 
 
+def test_a_slate_of_the_last_moment_of_training_does_not_count() -> None:
+    made = log(2_000, 6, users=150)
+    last = int(made.slates.made_at[500])
+    found = verdict_of(made, trained_until=last).evidence
+    assert found is not None
+    assert found.slates == int((made.slates.made_at > last).sum())
+
+
+def test_the_margin_of_a_refresh_allows_for_worse_also_where_rewards_are_negative() -> None:
+    negative = EstimatedDifference(-1.0, -1.0, 0.001)
+    verdict = decided(evidence(estimators=dict.fromkeys(evidence().estimators, negative)), "refresh")
+    assert (verdict.floor, verdict.decision) == (-0.02, "promote")
+
+
 def test_too_few_users_are_no_evidence() -> None:
     verdict = verdict_of(log(5_000, 7, users=99))
     assert verdict.decision == "not enough evidence"
