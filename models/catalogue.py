@@ -78,6 +78,11 @@ class Catalogue:
             self._available_rows = (self.version, rows)
         return rows
 
+    @property
+    def bytes_per_item(self) -> int:
+        """Of the arrays; ids come on top."""
+        return self._arena.bytes_per_slot
+
     def rows_of(self, item_ids: Sequence[str]) -> Rows:
         """int64[n], -1 for items that are unknown."""
         return np.fromiter(map(self._rows.get, map(item_key, item_ids), repeat(-1)), np.int64, len(item_ids))
