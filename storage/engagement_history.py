@@ -1,7 +1,8 @@
 """What is stored of one partition's engagements and slates, in the order of its log: what a worker restores from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +34,15 @@ class EngagementColumns:
         return len(self.event_id)
 
 
+COLUMN_NAMES = tuple(EngagementColumns.__dataclass_fields__)
+
+
 def stored_engagements(
     connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
 ) -> Iterator[EngagementColumns]:
     """One partition's engagements before an offset, in offset order."""
-    names = ("source_partition", "source_offset", "occurred_at", "recorded_at", "value", "event_id")
-    texts = ("user_id", "item_id", "action", "recommendation_id")
     statement = (
-        select(*(getattr(Engagement, name) for name in (*names, *texts)))
+        select(*(getattr(Engagement, name) for name in COLUMN_NAMES))
         .where(
             Engagement.topic_generation == topic_generation,
             Engagement.source_partition == partition,
@@ -49,15 +51,20 @@ def stored_engagements(
         .order_by(Engagement.source_offset)
     )
     for rows in streamed(connection, statement, batch_rows):
-        numbers, offsets, occurred_at, recorded_at, value, *columns = zip(*rows, strict=True)
-        yield EngagementColumns(
-            np.array(numbers, np.int32),
-            np.array(offsets, np.int64),
-            milliseconds(occurred_at),
-            milliseconds(recorded_at),
-            np.array(value, np.float64),
-            *(list(column) for column in columns),
-        )
+        yield as_columns(rows)
+
+
+def as_columns(rows: Sequence[Sequence[Any]]) -> EngagementColumns:
+    """Of rows that hold COLUMN_NAMES."""
+    columns = dict(zip(COLUMN_NAMES, zip(*rows, strict=True), strict=True))
+    return EngagementColumns(
+        source_partition=np.array(columns["source_partition"], np.int32),
+        source_offset=np.array(columns["source_offset"], np.int64),
+        occurred_at=milliseconds(columns["occurred_at"]),
+        recorded_at=milliseconds(columns["recorded_at"]),
+        value=np.array(columns["value"], np.float64),
+        **{name: list(columns[name]) for name in ("event_id", "user_id", "item_id", "action", "recommendation_id")},
+    )
 
 
 def stored_slates(

@@ -51,6 +51,16 @@ def labels_joined_by(dialect: str) -> str:
     return Template(query).substitute(DIALECT_WORDS[dialect], joined_by=in_time).strip()
 
 
+def slate_answers_until(dialect: str, engaged_by: str) -> str:
+    """A query as the view slate_answers is, of the engagements (e) that a condition allows and of the rewards joined by
+    the moment :joined_by alone."""
+    source = resources.files(__package__).joinpath("slate_answers.sql").read_text()
+    _, _, query = source.partition(" VIEW slate_answers AS\n")
+    in_time = " AND coalesce(f.joined_at, f.recorded_at) <= :joined_by"
+    words = DIALECT_WORDS[dialect]
+    return Template(query).substitute(words, joined_by=in_time, engaged_by=f" AND {engaged_by}").strip()
+
+
 def create_views(connection: Connection, names: Sequence[str]) -> None:
     """In this order: a view may use those before it."""
     for name in names:
