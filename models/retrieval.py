@@ -53,7 +53,11 @@ def _by_blocks(query_NV: Tensor, vectors_AV: Tensor, available_A: Tensor, count:
 
 
 def _block_maxima(query_NV: Tensor, tile_TV: Tensor, available_T: Tensor) -> Tensor:
-    scores_NT = (query_NV @ tile_TV.T).masked_fill(~available_T, -torch.inf)
+    # Added by the product itself, for a mask of all scores would be a pass of its own over them.
+    never_T = torch.zeros(len(tile_TV), dtype=tile_TV.dtype, device=tile_TV.device).masked_fill(
+        ~available_T, -torch.inf
+    )
+    scores_NT = torch.addmm(never_T, query_NV, tile_TV.T)
     missing = -scores_NT.shape[1] % BLOCK
     if missing:
         scores_NT = torch.nn.functional.pad(scores_NT, (0, missing), value=-torch.inf)
