@@ -202,6 +202,21 @@ def test_numbers_that_may_be_null_come_back(database: Database, values: list[flo
     assert [row["value"] for row in written(database, tables.Feedback, columns, len(values))] == values
 
 
+@pytest.mark.parametrize("values", [[1, None, 2**62], [None, None], [-(2**63), 2**63 - 1], [0]])
+def test_integers_that_may_be_null_come_back(database: Database, values: list[int | None]) -> None:
+    columns = {
+        **log_key(len(values)),
+        "feedback_id": "f",
+        "given_at": 0,
+        "recorded_at": 0,
+        "kind": "label",
+        "entity_id": "u",
+        "status": "joined",
+        "label_version": values,
+    }
+    assert [row["label_version"] for row in written(database, tables.Feedback, columns, len(values))] == values
+
+
 def test_the_same_bytes_can_be_sent_again_after_a_rollback(database: Database) -> None:
     encoded = [
         encode_rows(database.dialect, tables.Duplicate, {**duplicates(3), "source_partition": partition}, 3)
