@@ -5,6 +5,10 @@ query and item vector, so that retrieval over a large catalogue is one too. Item
 ids of one bucket, zero for what was never trained on) plus a part made from the item's content, so a new item is
 recommendable at once; their last component is the item's bias. It knows nothing of slates or of what is allowed.
 
+Untrained, it recommends what resembles the items that a user liked: some of its units begin as a fading mean of their
+vectors, which the queries read directly. That is where training starts from, so that little data is enough to be of
+use (docs/policy.md has the figures).
+
 Beside the actor's query there is the click model's, which says what a user would click of what he is shown, and the
 critic's value. Shape suffixes: A items, V vector components, F content columns, N engagements or users, B sequences,
 T time, X inputs, H hidden units.
@@ -34,8 +38,16 @@ NUMBERS = 3
 #: Seconds; a user's first engagement has a gap of this length.
 LONGEST_GAP = 10 * 365 * 86_400.0
 LARGEST_VALUE = 1e6
-#: Spread of new item vectors and queries: their products are small beside the no-click option.
+#: Spread of what untrained heads answer.
 SPREAD = 0.1
+#: How much an engagement with an item counts for the taste of an untrained network, and how much of the taste before
+#: is kept.
+TASTE = {"impression": 0.0, "click": 1.0, "like": 1.5, "dislike": -1.5, "skip": -0.3, "dwell": 0.5, "purchase": 2.0}
+KEPT, KEPT_OF_IMPRESSION = 0.9, 0.995
+#: What a match of taste and item counts in an untrained query.
+LIKING = 4.0
+#: The last columns of item content say what it costs, which resembles nothing.
+PRICE_COLUMNS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,11 @@ class PolicyConfig:
     vector: int = 33
     buckets: int = ID_BUCKETS
 
+    @property
+    def taste(self) -> int:
+        """Units that begin as a fading mean of what the user liked."""
+        return min(self.hidden, self.vector - 1)
+
 
 class PolicyNetwork(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
@@ -57,13 +74,39 @@ class PolicyNetwork(nn.Module):
         self.from_content = nn.Linear(config.content, config.vector)
         self.action_gain = nn.Embedding(len(ACTIONS), config.vector)
         self.action = nn.Embedding(len(ACTIONS), ACTION_SIZE)
-        self.gru = nn.GRU(config.vector + ACTION_SIZE + NUMBERS, config.hidden, batch_first=True)
+        self.gru = nn.GRU(2 * config.vector + ACTION_SIZE + NUMBERS, config.hidden, batch_first=True)
         self.actor = _head(config.hidden, config.vector - 1)
         self.clicker = _head(config.hidden, config.vector - 1)
         self.none = _head(config.hidden, 1)
         self.critic = _head(config.hidden, 1)
+        self.actor_liking = nn.Parameter(torch.full((config.taste,), LIKING))
+        self.click_liking = nn.Parameter(torch.full((config.taste,), LIKING))
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """The first units become a fading mean of the vectors of items, each weighed by what was done with it."""
+        taste, vector, units = self.config.taste, self.config.vector, self.config.hidden
         nn.init.zeros_(self.from_id.weight)
-        nn.init.ones_(self.action_gain.weight)
+        nn.init.normal_(self.from_content.weight)
+        nn.init.zeros_(self.from_content.bias)
+        self.from_content.weight[-1] = 0.0
+        self.from_content.weight /= self.from_content.weight.norm(dim=0)
+        if self.config.content > PRICE_COLUMNS:
+            self.from_content.weight[:, -PRICE_COLUMNS:] = 0.0
+        nn.init.eye_(self.action.weight)
+        for place, name in enumerate(ACTIONS):
+            nn.init.constant_(self.action_gain.weight[place], TASTE[name])
+        gru: Any = self.gru
+        from_input = gru.weight_ih_l0
+        for part in range(3):
+            for weights in (from_input, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0):
+                weights[part * units : part * units + taste] = 0.0
+        keep, new = slice(units, units + taste), torch.arange(taste)
+        gru.bias_ih_l0[keep] = math.log(KEPT / (1 - KEPT))
+        more = math.log(KEPT_OF_IMPRESSION / (1 - KEPT_OF_IMPRESSION)) - math.log(KEPT / (1 - KEPT))
+        from_input[keep, 2 * vector + ACTIONS.index("impression")] = more
+        from_input[2 * units + new, vector + new] = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -80,9 +123,8 @@ class PolicyNetwork(nn.Module):
         value = value_N.where(known, torch.zeros_like(value_N)).clamp(-LARGEST_VALUE, LARGEST_VALUE)
         gap = gap_N.nan_to_num(LONGEST_GAP, LONGEST_GAP, 0.0).clamp(0.0, LONGEST_GAP)
         numbers = [known.to(vectors_NV.dtype), value.sign() * value.abs().log1p() / 2, gap.log1p() / 10]
-        return torch.cat(
-            [vectors_NV * self.action_gain(action_N), self.action(action_N), torch.stack(numbers, -1)], dim=-1
-        )
+        weighed_NV = vectors_NV * self.action_gain(action_N)
+        return torch.cat([vectors_NV, weighed_NV, self.action(action_N), torch.stack(numbers, -1)], dim=-1)
 
     def step(self, hidden_NH: Tensor, vectors_NV: Tensor, action_N: Tensor, value_N: Tensor, gap_N: Tensor) -> Tensor:
         """The users' states after one engagement each, [N, H]; a new user's state is zero."""
@@ -99,24 +141,31 @@ class PolicyNetwork(nn.Module):
 
     def query(self, hidden_NH: Tensor) -> Tensor:
         """The actor's, [N, V]: the policy's logits are query @ item_vectors.T."""
-        return _with_one(self.actor(hidden_NH))
+        return self._query(self.actor(hidden_NH), hidden_NH, self.actor_liking)
 
     def click_query(self, hidden_NH: Tensor) -> Tensor:
         """The click model's, [N, V]: of a slate, an item is clicked in proportion to exp(query @ vector), and none in
         proportion to exp(no_click)."""
-        return _with_one(self.clicker(hidden_NH))
+        return self._query(self.clicker(hidden_NH), hidden_NH, self.click_liking)
 
     def no_click(self, hidden_NH: Tensor) -> Tensor:
         """[N]"""
         return self.none(hidden_NH)[..., 0]  # type: ignore[no-any-return]
 
     def value(self, hidden_NH: Tensor) -> Tensor:
-        """The critic's, [N]: the discounted reward that is to come."""
+        """The critic's, [N]: the discounted reward that is to come, in units of the return scale of training."""
         return self.critic(hidden_NH)[..., 0]  # type: ignore[no-any-return]
 
     def act_as_clicked(self) -> None:
         """The actor prefers what the click model says will be clicked, from where it is trained further."""
         self.actor.load_state_dict(self.clicker.state_dict())
+        with torch.no_grad():
+            self.actor_liking.copy_(self.click_liking)
+
+    def _query(self, learned_N: Tensor, hidden_NH: Tensor, liking: Tensor) -> Tensor:
+        liked = hidden_NH[..., : self.config.taste] * liking
+        liked = functional.pad(liked, (0, self.config.vector - 1 - self.config.taste))
+        return functional.pad(learned_N + liked, (0, 1), value=1.0)
 
 
 def _head(units: int, outputs: int) -> nn.Sequential:
@@ -124,10 +173,6 @@ def _head(units: int, outputs: int) -> nn.Sequential:
     nn.init.normal_(last.weight, std=SPREAD / math.sqrt(units))
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(units, units), nn.ReLU(), last)
-
-
-def _with_one(query: Tensor) -> Tensor:
-    return functional.pad(query, (0, 1), value=1.0)
 
 
 class Description(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.artifact import BadModel
 from models.engagements import ACTIONS
+from models.item_content import ITEM_CONTENT, WORDS
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 
 CONFIG = PolicyConfig(content=5, hidden=8, vector=6, buckets=11)
@@ -130,12 +131,12 @@ def test_a_policy_read_back_is_the_same() -> None:
     assert not read.network.training
 
 
-def file_with(changes: dict[str, Any] | None = None, **weights: Any) -> bytes:
+def file_with(changes: dict[str, Any] | None = None, weights: dict[str, Tensor | None] | None = None) -> bytes:
     """The file with other entries in its description or its config, and other weights or none."""
     description = msgspec.json.decode(msgspec.json.encode(DESCRIPTION))
     for name, value in (changes or {}).items():
         (description["config"] if name in description["config"] else description)[name] = value
-    tensors = {name: value for name, value in (WEIGHTS | weights).items() if value is not None}
+    tensors = {name: value for name, value in {**WEIGHTS, **(weights or {})}.items() if value is not None}
     return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
 
 
@@ -152,10 +153,13 @@ BIAS = "actor.2.bias"
         (lambda: file_with({"content": 2**40}), f"{2**40} content columns"),
         (lambda: file_with({"buckets": -1}), "-1 buckets"),
         (lambda: file_with({"hidden": 16}), "has shape"),
-        (lambda: file_with(**{BIAS: None}), f"{BIAS} has shape None"),
-        (lambda: file_with(stranger=torch.zeros(2)), "stranger has shape"),
-        (lambda: file_with(**{BIAS: torch.full((5,), torch.nan)}), f"{BIAS} holds weights that are not finite"),
-        (lambda: file_with(**{BIAS: torch.zeros(5).double()}), f"{BIAS} holds weights that are not finite 32-bit"),
+        (lambda: file_with(weights={BIAS: None}), f"{BIAS} has shape None"),
+        (lambda: file_with(weights={"stranger": torch.zeros(2)}), "stranger has shape"),
+        (lambda: file_with(weights={BIAS: torch.full((5,), torch.nan)}), f"{BIAS} holds weights that are not finite"),
+        (
+            lambda: file_with(weights={BIAS: torch.zeros(5).double()}),
+            "are not finite 32-bit",
+        ),
         (lambda: safetensors.torch.save(WEIGHTS, {"headgate": "[]"}), "description is wrong"),
         (lambda: safetensors.torch.save(WEIGHTS), "not a policy"),
         (lambda: FILE[: len(FILE) // 2], "not a policy"),
@@ -179,3 +183,32 @@ def test_a_damaged_file_is_refused_or_still_a_whole_policy(damage: list[tuple[in
     with suppress(BadModel):
         model = TrainedPolicy.from_bytes(bytes(data))
         assert all(bool(torch.isfinite(value).all()) for value in model.network.state_dict().values())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("action", "closer"), [("click", True), ("purchase", True), ("dislike", False)])
+def test_an_untrained_policy_follows_what_a_user_likes(action: str, closer: bool) -> None:
+    torch.manual_seed(3)
+    network, content = PolicyNetwork(PolicyConfig()), torch.zeros(3, ITEM_CONTENT)
+    content[0, WORDS + 3] = content[1, WORDS + 3] = content[2, WORDS + 4] = 1.0
+    vectors = network.item_vectors(content, torch.tensor([1, 2, 3]))
+
+    def preference(name: str, hidden: Tensor) -> tuple[Tensor, float]:
+        number = torch.tensor([ACTIONS.index(name)])
+        hidden = network.step(hidden, vectors[:1], number, torch.tensor([torch.nan]), torch.tensor([60.0]))
+        logits = (network.click_query(hidden) @ vectors.T)[0]
+        return hidden, float(logits[1] - logits[2])
+
+    hidden, after = preference(action, torch.zeros(1, 64))
+    assert (after > 0.2) if closer else (after < -0.2)
+    for _ in range(10):
+        hidden, after_impressions = preference("impression", hidden)
+    assert abs(after_impressions) > abs(after) / 2
+
+
+@torch.inference_mode()
+def test_prices_do_not_make_items_alike() -> None:
+    network, content = PolicyNetwork(PolicyConfig()), torch.zeros(2, ITEM_CONTENT)
+    content[1, -2:] = torch.tensor([1.0, 9.0])
+    vectors = network.item_vectors(content, torch.tensor([1, 2]))
+    assert torch.equal(vectors[0], vectors[1])
