@@ -6,7 +6,7 @@ item's weight among those that are left.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -48,3 +48,13 @@ class LoggedSlates:
             self.reward[rows],
             self.matured[rows],
         )
+
+    @staticmethod
+    def concatenate(parts: Sequence["LoggedSlates"]) -> "LoggedSlates":
+        """Parts (at least one) of the same K and C."""
+        arrays = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(LoggedSlates)
+            if field.name != "policy"
+        }
+        return LoggedSlates(policy=[name for part in parts for name in part.policy], **arrays)

@@ -7,7 +7,7 @@ error and exit code 1, never a traceback; `--json` prints one JSON object as the
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,7 @@ database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
 redis_commands = typer.Typer(help="The Redis views.", no_args_is_help=True)
 bench = typer.Typer(help="Benchmarks; each prints its proof.", no_args_is_help=True)
+Learning = Literal["fraud", "recommender"]
 HorizonDays = Annotated[
     float | None,
     typer.Option(
@@ -172,12 +173,18 @@ def retrain(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="At most this many passes over the history.")] = 12,
     seed: Annotated[int, typer.Option()] = 0,
+    only: Annotated[
+        Learning | None, typer.Option("--model", help="This one alone; default: both, as far as they have data.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a challenger from SQL, prove it against the champion and promote it; again and again unless --once."""
+    """Train challengers from SQL, prove them against the champions and promote them; again and again unless --once."""
     from models.gate import GateRules
+    from models.train_policy import PolicyTrainingConfig
+    from ops.compose_recommendations import slate_rules
     from ops.jobs.challenge import RetrainingRules
     from ops.jobs.retrain_command import run_retraining
+    from ops.jobs.retrain_policy import PolicyRules
 
     settings = load_settings()
     rules = RetrainingRules(
@@ -189,7 +196,22 @@ def retrain(
         seed=seed,
         gate=GateRules(margin=margin),
     )
-    run_retraining(settings, rules, once=once, every=every, new_labels=new_labels, on_drift=on_drift, as_json=as_json)
+    policy_rules = PolicyRules(
+        slates=slate_rules(settings),
+        training=PolicyTrainingConfig(floor=settings.exploration, seed=seed),
+        reward_window=settings.reward_window,
+    )
+    run_retraining(
+        settings,
+        rules,
+        policy_rules,
+        only=only,
+        once=once,
+        every=every,
+        new_labels=new_labels,
+        on_drift=on_drift,
+        as_json=as_json,
+    )
 
 
 @cli.command()
@@ -404,6 +426,25 @@ def bench_shoppers(
         print_json(found)
     else:
         print(in_words(found))
+
+
+@bench.command("recommendation")
+def bench_recommendation(
+    parts: Annotated[
+        str,
+        typer.Option(
+            help="Of recsim_interest, recsim_satisfaction, recogym, open_bandit, gate, speed, latency; with commas."
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of training and of simulated users.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """How well the recommender does in public simulators, beside others; its gate and its speed. All parts: hours."""
+    from ops.bench.recommendation.command import run_recommendation
+
+    result = run_recommendation([name.strip() for name in parts.split(",") if name.strip()], seed, quiet=as_json)
+    if as_json:
+        print_json(result)
 
 
 @bench.command("throughput")

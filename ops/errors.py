@@ -3,6 +3,7 @@
 from alembic.util import CommandError
 
 from models.artifact import BadModel
+from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
 from ops.compose import WorkerFailed
@@ -34,6 +35,7 @@ KNOWN_ERRORS = (
     DemoRefused,
     KafkaUnavailable,
     ModelInUse,
+    PolicyTrainingRefused,
     ReplayFailed,
     RetrainingStopped,
     SchemaOutdated,

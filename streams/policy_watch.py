@@ -13,7 +13,6 @@ from datetime import datetime
 import structlog
 
 from models.artifact import BadModel
-from models.item_content import ID_BUCKETS, ITEM_CONTENT
 from models.policy import TrainedPolicy
 from models.recommending import Recommender
 from models.running_policy import RunningPolicy
@@ -99,13 +98,13 @@ class PolicyWatch:
     def _loaded(self, champion: ModelRecord) -> Ready | None:
         try:
             policy = TrainedPolicy.from_bytes(self._registry.load(champion))
-            check_fits(policy)
+            running = self._recommender.prepare(policy)
         except (BadModel, CorruptModel) as error:
             log.error("policy refused", policy=str(champion), why=str(error))
             self._metrics.policy_swapped("refused")
             self._tell(f"policy {champion} is refused: {error}; what is in use goes on")
             return None
-        return Ready(champion, self._recommender.prepare(policy))
+        return Ready(champion, running)
 
     def _use(self, ready: Ready) -> None:
         self._current, self._failures = ready.record, 0
@@ -117,13 +116,3 @@ class PolicyWatch:
         self._metrics.policy_in_use(ready.record.version)
         self._metrics.policy_swapped("activated")
         log.info("policy in use", policy=str(ready.record))
-
-
-def check_fits(policy: TrainedPolicy) -> None:
-    """Raises BadModel where the policy was made for items that are described in another way."""
-    config = policy.network.config
-    if (config.content, config.buckets) != (ITEM_CONTENT, ID_BUCKETS):
-        raise BadModel(
-            f"it reads {config.content} columns of content and {config.buckets} buckets of ids, this version describes "
-            f"items by {ITEM_CONTENT} and {ID_BUCKETS}; train it anew"
-        )

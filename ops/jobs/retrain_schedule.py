@@ -7,20 +7,20 @@ counts as none.
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
+from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingRefused
 from ops.jobs.challenge import Progress
-from ops.jobs.retrain import JOB, LOCK, Outcome
+from ops.jobs.retrain import JOB
 from storage.database import Database, DatabaseUnavailable
 from storage.drifts import drifted_since
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.training_data import labels_joined_since, latest_run_start
-from streams.detection import MODEL_NAME
 
 log = structlog.get_logger(__name__)
 
@@ -57,36 +57,52 @@ def is_due(
     return schedule.on_drift and drifted_since(latest)
 
 
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A model that is retrained by itself: under which lock, when, and what makes one pass and tells of it."""
+
+    model_name: str
+    lock: str
+    schedule: Schedule
+    one_pass: Callable[[], None]
+
+
 def retrain_until_stopped(
-    one_pass: Callable[[], Outcome],
-    announce: Callable[[Outcome], None],
+    learners: Sequence[Learner],
     database: Database,
-    schedule: Schedule,
     clock: Callable[[], datetime],
     stopping: threading.Event,
     poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Raises AlreadyRunning where another retraining is under way at the start; later ones are waited for."""
-    with exclusively(database, LOCK):
-        pass
+    for learner in learners:
+        with exclusively(database, learner.lock):
+            pass
     while not stopping.is_set():
-        try:
-            latest = latest_run_start(database, MODEL_NAME, JOB)
-            if is_due(
-                schedule,
-                clock(),
-                latest,
-                lambda since: labels_joined_since(database, since),
-                lambda since: drifted_since(database, since),
-            ):
-                announce(one_pass())
-        except TrainingRefused as refusal:
-            log.warning("retraining refused", why=str(refusal))
-        except (AlreadyRunning, DatabaseUnavailable) as error:
-            log.warning("retraining waits", problem=str(error))
-        except RetrainingStopped:
-            return
+        for learner in learners:
+            try:
+                retrain_if_due(learner, database, clock)
+            except RetrainingStopped:
+                return
         stopping.wait(poll_seconds)
+
+
+def retrain_if_due(learner: Learner, database: Database, clock: Callable[[], datetime]) -> None:
+    """What one model lacks keeps no other from learning. Raises RetrainingStopped."""
+    try:
+        latest = latest_run_start(database, learner.model_name, JOB)
+        if is_due(
+            learner.schedule,
+            clock(),
+            latest,
+            lambda since: labels_joined_since(database, since),
+            lambda since: drifted_since(database, since),
+        ):
+            learner.one_pass()
+    except (TrainingRefused, PolicyTrainingRefused) as refusal:
+        log.warning("retraining refused", model=learner.model_name, why=str(refusal))
+    except (AlreadyRunning, DatabaseUnavailable) as error:
+        log.warning("retraining waits", model=learner.model_name, problem=str(error))
 
 
 def stopped_by_signals() -> threading.Event:

@@ -11,6 +11,7 @@ import torch
 from models.checkpoint import CheckpointStore
 from models.distributed import ALONE, Processes
 from models.labels import History
+from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult, train
 from storage.database import Database
@@ -52,14 +53,16 @@ def train_and_register(
 
 
 @contextmanager
-def recorded_run(database: Database, settings: Mapping[str, Any], clock: Callable[[], datetime]) -> Iterator[str]:
+def recorded_run(
+    database: Database, settings: Mapping[str, Any], clock: Callable[[], datetime], model_name: str = MODEL_NAME
+) -> Iterator[str]:
     """A row in `training_runs` that is running, and refused or failed where the block is; gives its id. A block that
     succeeds leaves the row to its caller."""
     run_id = uuid4().hex
-    start_training_run(database, run_id, MODEL_NAME, clock(), dict(settings))
+    start_training_run(database, run_id, model_name, clock(), dict(settings))
     try:
         yield run_id
-    except TrainingRefused as refusal:
+    except (TrainingRefused, PolicyTrainingRefused) as refusal:
         finish_training_run(database, run_id, clock(), "refused", message=str(refusal))
         raise
     except BaseException as error:

@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands, metrics, with_generated_part
 from ops.settings import settings_table
 from streams.health import FlowMetrics
+from streams.recommendation_metrics import RecommendationMetrics
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
@@ -114,7 +115,9 @@ def test_every_metric_in_the_advice_exists() -> None:
     samples = {*known, *(f"{name}_{part}" for name in known for part in ("bucket", "sum", "count"))}
 
     assert set(re.findall(r"\bheadgate_\w+", page)) <= samples
-    assert {f"# TYPE {name} " in generate_latest(FlowMetrics().registry).decode() for name in known} == {True}
+    registry = FlowMetrics().registry
+    RecommendationMetrics(registry)
+    assert {f"# TYPE {name} " in generate_latest(registry).decode() for name in known} == {True}
 
 
 def test_every_label_of_a_metric_is_explained() -> None:

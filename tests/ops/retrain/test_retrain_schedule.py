@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.sequences import TrainingRefused
 from ops.jobs.retrain import JOB, LOCK, Outcome
 from ops.jobs.retrain_command import BadSchedule, parse_span
-from ops.jobs.retrain_schedule import RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
+from ops.jobs.retrain_schedule import Learner, RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
 from storage.database import Database, DatabaseUnavailable
 from storage.drifts import DriftRecord, record_drifts
 from storage.exclusive import AlreadyRunning, exclusively
@@ -50,8 +50,8 @@ class Loop:
         return NOW
 
     def run(self, schedule: Schedule = DAILY) -> None:
-        arguments = (self.one_pass, self.announced.append, self.database, schedule, self.clock, self.stopping)
-        retrain_until_stopped(*arguments, poll_seconds=0.0)
+        learner = Learner(MODEL_NAME, LOCK, schedule, lambda: self.announced.append(self.one_pass()))
+        retrain_until_stopped([learner], self.database, self.clock, self.stopping, poll_seconds=0.0)
 
 
 def ran(database: Database, hours_ago: float, status: str = "refused", job: str = JOB) -> None:
