@@ -64,7 +64,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated traffic.")] = 7,
     as_json: Json = False,
 ) -> None:
-    """Start everything that is missing, train on simulated history, and watch live card traffic."""
+    """Start everything that is missing, train on simulated history, and watch live payments and shoppers."""
     from rich.console import Console
 
     from ops.demo.prepare import DemoConfig

@@ -1,8 +1,9 @@
 """The live phase of the demo: traffic into Kafka as it is due, and a picture of what comes of it, until the end.
 
-Traffic is open loop on a thread of its own: it goes on whether or not the worker keeps up.
+Traffic is open loop on threads of its own: it goes on whether or not the worker keeps up.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -12,12 +13,13 @@ from rich.console import Console
 from rich.live import Live
 
 from ops.demo.readings import Readings, WorkerSample, quantile
+from ops.demo.shop_readings import ShopReadings
+from ops.demo.teacher import Teacher
 from ops.demo.view import Picture, live_view, status_line
 from ops.service import Service, ServiceUnavailable
-from ops.simulate.kafka import KafkaOutput
-from ops.simulate.live import LiveTraffic, batches
 
 REFRESH_SECONDS = 0.25
+SEND_SECONDS = 0.05
 SAMPLE_SECONDS = 1.0
 #: Rates and latencies are those of so many samples.
 SAMPLES = 6
@@ -26,15 +28,16 @@ LINE_SECONDS = 10.0
 
 
 class LiveFeed:
-    """Sends what is due until told to stop. Use as a context manager."""
+    """Sends what is due until told to stop. Use as a context manager.
 
-    def __init__(self, traffic: LiveTraffic, output: KafkaOutput) -> None:
+    send_until(now): sends everything that is due by `now` (epoch milliseconds) and was not sent; how many events."""
+
+    def __init__(self, name: str, send_until: Callable[[int], int]) -> None:
         self.sent = 0
-        self._traffic = traffic
-        self._output = output
+        self._send_until = send_until
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="live-traffic", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> "LiveFeed":
         self._thread.start()
@@ -54,9 +57,10 @@ class LiveFeed:
 
     def _run(self) -> None:
         try:
-            for batch in batches(self._traffic, clock=time.time, wait=self._stop.wait, stop=self._stop.is_set):
-                self._output.send(batch.transactions, batch.labels)
-                self.sent += len(batch.transactions)
+            while not self._stop.is_set():
+                began = time.time()
+                self.sent += self._send_until(math.floor(began * 1000))
+                self._stop.wait(max(began + SEND_SECONDS - time.time(), 0.0))
         except BaseException as error:
             self._failure = error
 
@@ -67,8 +71,10 @@ class Watch:
     def __init__(
         self,
         worker: Service,
-        feed: LiveFeed,
+        feeds: Sequence[LiveFeed],
         readings: Readings,
+        shop: ShopReadings,
+        teacher: Teacher,
         *,
         model: str,
         exports: Sequence[str],
@@ -76,8 +82,10 @@ class Watch:
     ) -> None:
         self.first_alert_at: float | None = None
         self._worker = worker
-        self._feed = feed
+        self._feeds = feeds
         self._readings = readings
+        self._shop = shop
+        self._teacher = teacher
         self._model = model
         self._exports = exports
         self._clock = clock
@@ -104,7 +112,9 @@ class Watch:
     def _run(self, seconds: float | None, show: Callable[[Picture], None]) -> None:
         pause = threading.Event()
         while seconds is None or self._clock() - self.began < seconds:
-            self._feed.check()
+            for feed in self._feeds:
+                feed.check()
+            self._teacher.look()
             if not self._worker.running:
                 raise ServiceUnavailable(f"the worker ended. {self._worker.end_of_log()}")
             show(self._picture(seconds))
@@ -127,6 +137,8 @@ class Watch:
             latency_p99=quantile(before, after, 0.99),
             lag=round(after.lag),
             figures=self._readings.figures(),
+            shop=self._shop.figures(),
+            learning=self._teacher.note,
             newest=newest,
             model=self._model,
             exports=self._exports,

@@ -35,6 +35,7 @@ from storage.database import Database, open_database, upgrade
 from storage.registry import ModelRecord, ModelRegistry
 from streams.detection import MODEL_NAME
 from streams.kafka import KafkaSettings, check_broker, create_topics, delete_topics, topic_configurations
+from streams.policy_watch import POLICY_NAME
 
 PARTITIONS = 4
 MERCHANTS = 500
@@ -43,6 +44,10 @@ SECONDS_A_DAY = 86_400
 ALERT_SHARE = 0.005
 #: What is older when it is scored raises no alert: the history.
 ALERT_MAX_AGE_SECONDS = 30
+#: More than one would give away in earnest, so that there is something to compare with within a minute.
+RANDOM_HOLDOUT = 0.2
+#: Most of what a slate earns comes within seconds; some purchases are known later and lost to training.
+REWARD_WINDOW_SECONDS = 10
 TRAINING_SECONDS = 20.0
 READY_SECONDS = 120.0
 #: Kept with the model, and how a later demo recognises it.
@@ -84,6 +89,9 @@ def demo_settings(given: Settings, services: EmbeddedServices) -> Settings:
         "models": str(services.folder / "models"),
         "metrics_port": free_port(),
         "alert_max_age_seconds": ALERT_MAX_AGE_SECONDS,
+        "alert_rule": "registered",  # ten minutes of history, with days' worth of events, mislead a budget per day
+        "random_holdout": RANDOM_HOLDOUT,
+        "reward_window_hours": REWARD_WINDOW_SECONDS / 3600,
     }
     if "kafka" in given.model_fields_set:
         own["topic_prefix"] = f"{given.topic_prefix}demo-{run}."
@@ -99,10 +107,12 @@ def prepare_services(settings: Settings, cleanup: ExitStack, *, remove_topics: b
     upgrade(url)
     database = open_database(url)
     cleanup.callback(database.engine.dispose)
-    champion = ModelRegistry(database, settings.models).champion(MODEL_NAME)
-    if champion is not None and champion.promoted_why != MADE_BY_DEMO:
+    registry = ModelRegistry(database, settings.models)
+    detector, policy = registry.champion(MODEL_NAME), registry.champion(POLICY_NAME)
+    real = detector or policy
+    if real is not None and (detector is None or detector.promoted_why != MADE_BY_DEMO):
         raise DemoRefused(
-            f"{database.where} serves {champion.name}:{champion.version}, which the demo would replace; "
+            f"{database.where} serves {real.name}:{real.version}, which the demo would replace; "
             "give HEADGATE_DATABASE an empty database, or none"
         )
     topics = topic_configurations(settings.topic_prefix, settings.record_size_limit)

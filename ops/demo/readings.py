@@ -63,6 +63,12 @@ def parse_sample(exposition: str, topic: str) -> WorkerSample:
     return WorkerSample(applied, lag, latency)
 
 
+def read_sample(worker_url: str, topic: str) -> WorkerSample:
+    """Raises OSError where the worker does not answer."""
+    with urllib.request.urlopen(f"{worker_url}/metrics", timeout=SECONDS) as answer:
+        return parse_sample(answer.read().decode(), topic)
+
+
 def quantile(before: WorkerSample, after: WorkerSample, share: float) -> float | None:
     """The latency (seconds) that this share of what came between two samples stayed below; None where nothing came.
 
@@ -123,8 +129,8 @@ class Readings:
         self._ask_sql_at = -math.inf
 
     def sample(self) -> WorkerSample:
-        with suppress(OSError), urllib.request.urlopen(f"{self._worker_url}/metrics", timeout=SECONDS) as answer:
-            self._sample = parse_sample(answer.read().decode(), self._topic)
+        with suppress(OSError):
+            self._sample = read_sample(self._worker_url, self._topic)
         return self._sample
 
     def newest_alerts(self) -> list[Alert]:

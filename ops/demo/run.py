@@ -1,4 +1,5 @@
-"""The course of the demo: services, a first detector, a worker, live traffic, a summary; and nothing left at the end.
+"""The course of the demo: services, a first detector, a worker, live payments and shoppers, a summary; and nothing left
+at the end.
 
 Time is squeezed: a small population of accounts lives some minutes as it would live weeks, so that there is history
 when it starts, and fraud while one watches. History ends when the demo begins, and reaches the worker through Kafka
@@ -9,9 +10,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -31,6 +34,9 @@ from ops.demo.prepare import (
     wait_ready,
 )
 from ops.demo.readings import Readings, quantile
+from ops.demo.shop import DemoShop
+from ops.demo.shop_readings import ShopFigures, ShopReadings
+from ops.demo.teacher import Teacher
 from ops.embedded import embedded_services
 from ops.progress import progress_bar
 from ops.service import Service, ServiceUnavailable
@@ -46,6 +52,20 @@ CATCH_UP_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """Everything that runs, and where it shows."""
+
+    config: DemoConfig
+    settings: Settings
+    folder: Path
+    database: Database
+    worker: Service
+    cards: KafkaOutput
+    shop: DemoShop
+    readings: Readings
+
+
 def run_demo(given: Settings, config: DemoConfig, console: Console) -> dict[str, Any]:
     """Returns the summary. Raises KeyboardInterrupt where the demo is ended before its live phase."""
     began = time.monotonic()
@@ -59,41 +79,48 @@ def run_demo(given: Settings, config: DemoConfig, console: Console) -> dict[str,
         settings = demo_settings(given, services)
         database = prepare_services(settings, cleanup, remove_topics=addresses["kafka"] is not None)
         worker = cleanup.enter_context(start_worker(settings, services.folder))
-        output = KafkaOutput(settings.kafka, topic_prefix=settings.topic_prefix)
-        readings = readings_of(settings, database, worker)
+        demo = Demo(
+            config,
+            settings,
+            services.folder,
+            database,
+            worker,
+            KafkaOutput(settings.kafka, topic_prefix=settings.topic_prefix),
+            cleanup.enter_context(closing(DemoShop(settings, config, epoch_milliseconds()))),
+            readings_of(settings, database, worker),
+        )
         with progress_bar(quiet=not console.is_terminal, console=console) as progress:
-            model = prepare_live(config, settings, database, worker, output, readings, progress)
-        return live_phase(config, worker, output, readings, model, exports(settings), console, began)
+            model = prepare_live(demo, progress)
+        return live_phase(demo, model, console, began)
 
 
-def prepare_live(
-    config: DemoConfig,
-    settings: Settings,
-    database: Database,
-    worker: Service,
-    output: KafkaOutput,
-    readings: Readings,
-    progress: Progress,
-) -> ModelRecord:
-    """Until the worker has scored the history with its first model."""
+def prepare_live(demo: Demo, progress: Progress) -> ModelRecord:
+    """Until the worker has scored the history with its first model, and knows the shoppers."""
     now = epoch_milliseconds()
-    history = simulated_history(config, now, progress)
-    output.send(history, labels_of(history, LIVE_LABEL_DELAY).take(slice(0, 0)))
-    output.flush()
-    model = first_detector(history, config, settings, database, now, progress)
-    wait_ready(worker, progress)
-    wait_scored(worker, readings, len(history), CATCH_UP_SECONDS, progress)
+    history = simulated_history(demo.config, now, progress)
+    demo.cards.send(history, labels_of(history, LIVE_LABEL_DELAY).take(slice(0, 0)))
+    demo.cards.flush()
+    engagements = demo.shop.send_until(now)
+    demo.shop.deliver()
+    model = first_detector(history, demo.config, demo.settings, demo.database, now, progress)
+    wait_ready(demo.worker, progress)
+    wait_applied(demo.worker, lambda: demo.readings.sample().applied, len(history), CATCH_UP_SECONDS, progress)
+    wait_applied(demo.worker, shop_readings_of(demo).applied, engagements, CATCH_UP_SECONDS, progress)
     return model
 
 
-def wait_scored(
-    worker: Service, readings: Readings, events: int, seconds: float, progress: Progress = lambda stage, done: None
+def wait_applied(
+    worker: Service,
+    applied: Callable[[], float],
+    events: int,
+    seconds: float,
+    progress: Progress = lambda stage, done: None,
 ) -> bool:
-    """Until the worker has stored so many predictions; false where it took longer."""
+    """Until the worker has stored so many; false where it took longer."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
-    while (applied := readings.sample().applied) < events:
-        progress("score history", applied / events)
+    while (done := applied()) < events:
+        progress("score history", done / events)
         if not worker.running:
             raise ServiceUnavailable(f"the worker ended. {worker.end_of_log()}")
         if time.monotonic() > deadline:
@@ -115,17 +142,20 @@ def readings_of(settings: Settings, database: Database, worker: Service) -> Read
     )
 
 
-def live_phase(
-    config: DemoConfig,
-    worker: Service,
-    output: KafkaOutput,
-    readings: Readings,
-    model: ModelRecord,
-    exports: list[str],
-    console: Console,
-    began: float,
-) -> dict[str, Any]:
+def shop_readings_of(demo: Demo) -> ShopReadings:
+    """Of the slates that are made from now on."""
+    return ShopReadings(
+        worker_url=demo.worker.url,
+        topic=f"{demo.settings.topic_prefix}engagements",
+        database=demo.database,
+        since=datetime.now(UTC),
+        clock=time.monotonic,
+    )
+
+
+def live_phase(demo: Demo, model: ModelRecord, console: Console, began: float) -> dict[str, Any]:
     """Traffic until the time is over or Ctrl-C; then what came of it."""
+    config = demo.config
     traffic = LiveTraffic(
         LiveConfig(
             start=epoch_milliseconds(),
@@ -135,19 +165,32 @@ def live_phase(
             seed=config.seed,
         )
     )
-    name = f"{model.name}:{model.version}"
-    for line in exports:
+    name, lines = f"{model.name}:{model.version}", exports(demo.settings)
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    with LiveFeed(traffic, output) as feed:
-        watch = Watch(worker, feed, readings, model=name, exports=exports, clock=time.monotonic)
+
+    def send_cards(now: int) -> int:
+        batch = traffic.until(now)
+        demo.cards.send(batch.transactions, batch.labels)
+        return len(batch.transactions)
+
+    shop = shop_readings_of(demo)
+    teacher = Teacher(demo.settings, demo.database, demo.folder, time.monotonic)
+    feeds = LiveFeed("cards", send_cards), LiveFeed("shoppers", demo.shop.send_until)
+    with feeds[0], feeds[1], closing(teacher):
+        watch = Watch(demo.worker, feeds, demo.readings, shop, teacher, model=name, exports=lines, clock=time.monotonic)
         with suppress(KeyboardInterrupt):
             watch.run(console, config.seconds)
         seconds = time.monotonic() - watch.began
-        feed.stop()
-    output.flush()
-    drained = wait_scored(worker, readings, round(watch.before.applied) + feed.sent, DRAIN_SECONDS)
-    end = readings.sample()
-    figures = readings.figures(now=True)
+        for feed in feeds:
+            feed.stop()
+    demo.cards.flush()
+    demo.shop.deliver()
+    sent = round(watch.before.applied) + feeds[0].sent
+    drained = wait_applied(demo.worker, lambda: demo.readings.sample().applied, sent, DRAIN_SECONDS)
+    drained &= wait_applied(demo.worker, shop.applied, demo.shop.sent.engagements, DRAIN_SECONDS)
+    end = demo.readings.sample()
+    figures = demo.readings.figures(now=True)
     events = round(end.applied - watch.before.applied)
     return {
         "seconds": round(seconds, 1),
@@ -162,6 +205,17 @@ def live_phase(
         "first_alert_seconds": rounded(None if watch.first_alert_at is None else watch.first_alert_at - began),
         "model": name,
         "validation_average_precision": rounded(model.metrics.get("average_precision")),
+        "engagements": feeds[1].sent,
+        "retrainings": teacher.lessons,
+        **shop_summary(shop.figures(now=True)),
+    }
+
+
+def shop_summary(figures: ShopFigures) -> dict[str, Any]:
+    return {
+        "recommendations": figures.recommendations,
+        "reward_per_slate": {each.policy: rounded(each.per_slate) for each in figures.policies},
+        "reward_lift": rounded(figures.lift),
     }
 
 

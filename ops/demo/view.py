@@ -11,18 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.demo.readings import AlertFigures
+from ops.demo.shop_readings import RANDOM, PolicyFigures, ShopFigures, lift
 from streams.contract import Alert
 
 SEVERITY_STYLES = {"critical": "bold white on red", "high": "bold red", "medium": "yellow", "low": "dim"}
 MOST_REASONS = 2
+#: Versions of the policy, the newest ones, and what they are compared with.
+MOST_POLICIES = 4
 #: Lines of the terminal that are not alerts or exports.
-OTHER_LINES = 11
+OTHER_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One moment of the live phase. Times in seconds, latency from Kafka to the SQL commit; events: live ones that are
-    scored and stored."""
+    scored and stored; learning: how the policy's training stands."""
 
     elapsed: float
     seconds: float | None
@@ -32,6 +35,8 @@ class Picture:
     latency_p99: float | None
     lag: int
     figures: AlertFigures
+    shop: ShopFigures
+    learning: str
     newest: Sequence[Alert]
     model: str
     exports: Sequence[str]
@@ -39,8 +44,10 @@ class Picture:
 
 def live_view(picture: Picture, rows: int) -> RenderableType:
     """rows: lines of the terminal; as many alerts are shown as fit."""
-    room = max(3, (rows - OTHER_LINES - len(picture.exports)) // MOST_REASONS)
-    return Group(_header(picture), _alerts(picture.newest[:room]), _footer(picture))
+    room = max(1, (rows - OTHER_LINES - len(picture.exports)) // MOST_REASONS)
+    return Group(
+        _header(picture), _policies(picture.shop, picture.learning), _alerts(picture.newest[:room]), _footer(picture)
+    )
 
 
 def status_line(picture: Picture) -> str:
@@ -49,7 +56,8 @@ def status_line(picture: Picture) -> str:
     return (
         f"{picture.elapsed:5.0f} s  {picture.events:>8,} events  {picture.events_per_second:>6,.0f}/s  "
         f"p50 {_milliseconds(picture.latency_p50)}  p99 {_milliseconds(picture.latency_p99)}  lag {picture.lag:,}  "
-        f"{figures.alerts} alerts  precision {_percent(figures.precision)} of {figures.labelled} labelled"
+        f"{figures.alerts} alerts  precision {_percent(figures.precision)} of {figures.labelled} labelled  "
+        f"reward per slate {_rewards(picture.shop)} ({picture.learning})"
     )
 
 
@@ -81,6 +89,26 @@ def _header(picture: Picture) -> Panel:
     return Panel(
         table, title=title, title_align="left", subtitle="latency: Kafka to SQL commit", subtitle_align="right"
     )
+
+
+def _policies(shop: ShopFigures, learning: str) -> RenderableType:
+    """What slates earn, and how much more than those of the random holdout."""
+    table = Table.grid(padding=(0, 3), expand=True)
+    shown = shop.policies[-MOST_POLICIES:]
+    for each in shown:
+        table.add_column(each.policy, justify="center", no_wrap=True)
+    table.add_row(*(f"{escape(each.policy)} [dim]{each.slates:,}[/dim]" for each in shown))
+    table.add_row(*(_reward(each, shop) for each in shown))
+    content: RenderableType = table if shown else Text("no slate was looked at yet\n", "dim")
+    title = f"reward per slate  {shop.recommendations:,} recommendations  {learning}"
+    return Panel(content, title=title, title_align="left", subtitle="and more than at random", subtitle_align="right")
+
+
+def _reward(figures: PolicyFigures, shop: ShopFigures) -> Text:
+    more = None if figures.policy == RANDOM else lift(figures, shop.of(RANDOM))
+    if more is None:
+        return Text(f"{figures.per_slate:.2f}", "bold")
+    return Text(f"{figures.per_slate:.2f}  {more:+.0%}", "bold green" if more > 0 else "bold red")
 
 
 def _alerts(alerts: Sequence[Alert]) -> RenderableType:
@@ -115,6 +143,10 @@ def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
 
 
+def _rewards(shop: ShopFigures) -> str:
+    return ", ".join(f"{each.policy} {each.per_slate:.2f}" for each in shop.policies) or "-"
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
@@ -124,4 +156,6 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name} {_shown(each)}" for name, each in value.items()) or "-"
     return f"{value:,}" if isinstance(value, int) else str(value if value is not None else "-")

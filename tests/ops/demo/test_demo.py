@@ -82,6 +82,9 @@ def test_the_demo_raises_alerts_by_itself_and_leaves_nothing_behind(tmp_path: Pa
     assert summary["labelled_alerts"] > 0
     assert summary["precision"] > 0.5
     assert summary["first_alert_seconds"] > 0
+    assert summary["engagements"] > 500
+    assert summary["recommendations"] > 100
+    assert {"popular", "random"} <= set(summary["reward_per_slate"])
     assert "export HEADGATE_KAFKA=" in said
     assert_nothing_is_left(tmp_path)
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from rich.console import Console, RenderableType
 
 from ops.demo.readings import AlertFigures
+from ops.demo.shop_readings import PolicyFigures, ShopFigures
 from ops.demo.view import Picture, live_view, status_line, summary_table
 from streams.contract import Alert, Reason, TimelineEntry
 
@@ -37,6 +38,16 @@ PICTURE = Picture(
     latency_p99=None,
     lag=3,
     figures=AlertFigures(alerts=8, labelled=4, frauds=3),
+    shop=ShopFigures(
+        1_234,
+        [
+            PolicyFigures("recommender:1", 100, 200.0),
+            PolicyFigures("recommender:2", 100, 300.0),
+            PolicyFigures("popular", 50, 40.0),
+            PolicyFigures("random", 80, 80.0),
+        ],
+    ),
+    learning="learns",
     newest=[ALERT],
     model="fraud:1",
     exports=["export HEADGATE_KAFKA=127.0.0.1:9092"],
@@ -54,6 +65,26 @@ def test_the_live_view_shows_rates_the_latest_alerts_with_reasons_and_how_to_con
     for part in ("200", "12 ms", "75% of 4", "acct-[7]", "critical", "0.988", "900.00 (2)", "100 times the usual"):
         assert part in text
     assert "export HEADGATE_KAFKA=127.0.0.1:9092" in text
+
+
+def test_the_live_view_shows_what_slates_of_each_policy_earn_and_how_much_more_than_at_random() -> None:
+    text = shown(live_view(PICTURE, rows=40))
+    for part in ("1,234 recommendations", "learns", "recommender:2 100", "3.00  +200%", "0.80  -20%", "random 80"):
+        assert part in text
+
+
+def test_only_the_newest_versions_have_room() -> None:
+    many = [PolicyFigures(f"recommender:{number}", 10, 20.0) for number in range(1, 9)]
+    text = shown(live_view(replace(PICTURE, shop=ShopFigures(9, [*many, *PICTURE.shop.policies[2:]])), rows=40))
+    assert "recommender:6" not in text
+    for name in ("recommender:7", "recommender:8", "popular", "random"):
+        assert name in text
+
+
+def test_before_the_first_slate_the_view_says_so_with_as_many_lines() -> None:
+    nothing = shown(live_view(replace(PICTURE, shop=ShopFigures()), rows=40))
+    assert "no slate was looked at yet" in nothing
+    assert len(nothing.splitlines()) == len(shown(live_view(PICTURE, rows=40)).splitlines())
 
 
 def test_a_closed_alert_is_shown_as_closed() -> None:
@@ -77,7 +108,16 @@ def test_no_more_alerts_are_shown_than_the_terminal_has_room_for() -> None:
 
 def test_a_line_of_a_log_holds_the_same_figures() -> None:
     line = status_line(PICTURE)
-    for part in ("2,400 events", "200/s", "p50 12 ms", "p99 -", "lag 3", "8 alerts", "precision 75% of 4 labelled"):
+    for part in (
+        "2,400 events",
+        "200/s",
+        "p50 12 ms",
+        "p99 -",
+        "lag 3",
+        "8 alerts",
+        "precision 75% of 4 labelled",
+        "random 1.00",
+    ):
         assert part in line
 
 
@@ -85,7 +125,8 @@ def test_the_summary_names_every_figure() -> None:
     text = shown(
         summary_table(
             {"events": 24000, "all_scored": True, "precision": None, "latency_p50_seconds": 0.0123, "model": "fraud:1"}
+            | {"reward_per_slate": {"popular": 1.5}}
         )
     )
-    for part in ("24,000", "yes", "precision", "-", "0.012", "fraud:1"):
+    for part in ("24,000", "yes", "precision", "-", "0.012", "fraud:1", "popular 1.500"):
         assert part in text
