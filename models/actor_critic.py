@@ -91,6 +91,7 @@ class Look:
     used: Tensor
     vectors_UV: Tensor
     state_NH: Tensor
+    candidate_NCV: Tensor
     logits_NC: Tensor
     allowed_NC: Tensor
     shown_NKV: Tensor
@@ -120,6 +121,7 @@ def look(network: PolicyNetwork, items: ItemTable, batch: Experience, return_sca
         used=used,
         vectors_UV=vectors_UV,
         state_NH=state_NH,
+        candidate_NCV=candidate_NCV,
         logits_NC=torch.einsum("nv,ncv->nc", network.query(state_NH), candidate_NCV),
         allowed_NC=(batch.log_weights_BDC[present_BD] > -math.inf) & (candidates_NC >= 0),
         shown_NKV=candidate_NCV.gather(1, shown_NK1.expand(-1, -1, candidate_NCV.shape[2])),
