@@ -176,6 +176,16 @@ def test_visits_come_at_the_rate_and_more_from_those_who_come_often() -> None:
     assert often[doings.user].mean() > 0.65
 
 
+def test_the_happy_come_more_often_than_the_disappointed() -> None:
+    made = traffic(replace(SMALL, users=300, rate=100.0))
+    happy = made.people.activity > 0
+    happy[::2] = False
+    made._shoppers.memory.mood[:] = np.where(happy, 1.5, -1.5)
+    doings = made.until(START + 10_000).engagements.doings
+
+    assert happy[doings.user].mean() > 0.8
+
+
 def test_the_first_batch_has_every_item_and_later_ones_what_changed() -> None:
     made = traffic()
     first = made.until(START)
