@@ -27,7 +27,7 @@ CANDIDATES = 10
 #: The package's default is the first.
 SENSITIVITIES = (0.01, 0.3)
 #: Documents are told apart by their clickbait score in so many steps from 0 to 1.
-LEVELS, KNOTS = 101, 11
+LEVELS = 101
 #: The constant policies that are tried: always the document nearest to such a score.
 CONSTANTS = tuple(np.linspace(0, 1, 11).tolist())
 EVALUATED_TOGETHER = 100
@@ -55,9 +55,9 @@ def environments_of(sensitivity: float, count: int, seed: int) -> list[Any]:
 
 
 def satisfaction_world() -> World:
-    """A document's content is where its score lies between knots (and two columns for a price that it lacks)."""
-    scores, knots = torch.linspace(0, 1, LEVELS), torch.linspace(0, 1, KNOTS)
-    content_AF = (1 - (scores[:, None] - knots).abs() * (KNOTS - 1)).clamp(min=0)
+    """A document's content is its score and what that lacks of 1 (and two columns for a price that it lacks)."""
+    scores = torch.linspace(0, 1, LEVELS)
+    content_AF = torch.stack([1 - scores, scores], dim=1)
     return World(
         items=ItemTable(torch.nn.functional.pad(content_AF, (0, 2)), torch.zeros(LEVELS, dtype=torch.int64)),
         row_of=lambda document: round(float(document[0]) * (LEVELS - 1)),
