@@ -57,6 +57,19 @@ def test_a_slate_earns_what_users_do_with_its_items_and_what_feedback_adds(datab
     assert read(database, "SELECT reward, reward_per_slate FROM v_recommendation_reward") == [(8.75, 8.75)]
 
 
+def test_slates_that_nobody_looked_at_do_not_lower_the_reward(database: Database, rows: RowMaker) -> None:
+    for number in range(4):
+        rows.slate(f"r{number}", ["i1"], user_id=f"u{number % 2}")
+    for name in ("r0", "r1"):
+        rows.engagement(f"shown {name}", "impression", item_id="i1", recommendation_id=name)
+    rows.engagement("clicked", "click", item_id="i1", recommendation_id="r1")
+    rows.slate("other", ["i1"], policy="without impressions")
+    rows.slate("another", ["i1"], policy="without impressions")
+    rows.engagement("clicked too", "click", item_id="i1", recommendation_id="other")
+    statement = "SELECT policy, slates, seen, reward_per_slate FROM v_recommendation_reward ORDER BY policy"
+    assert read(database, statement) == [("recommender:1", 4, 2, 0.5), ("without impressions", 2, 0, 0.5)]
+
+
 def test_days_and_policies_have_rows_of_their_own(database: Database, rows: RowMaker) -> None:
     rows.slate("r1", made_at=NOON)
     rows.slate("r2", made_at=NOON + timedelta(hours=11, minutes=59))
