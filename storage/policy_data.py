@@ -142,7 +142,7 @@ def logged_slates(
 def _items(connection: Connection, since: datetime | None, cut: HistoryCut) -> Iterator[Row[Any]]:
     """Each item of each slate with its reward, in the order of the slates."""
     engaged = f"e.occurred_at < :until AND {_among_ends('e.', cut)}"
-    inside = f"occurred_at < :until AND {_among_ends('', cut)}"
+    inside = f"occurred_at < :until AND {_among_ends('', cut, offset='+source_offset')}"
     if since is not None:
         inside += " AND occurred_at >= :since"
     answers = slate_answers_until(connection.dialect.name, engaged)
@@ -213,11 +213,12 @@ def _inside(table: Any, since: datetime | None, cut: HistoryCut) -> list[ColumnE
     return conditions if since is None else [*conditions, table.occurred_at >= since]
 
 
-def _among_ends(prefix: str, cut: HistoryCut) -> str:
-    """The same of plain SQL; ends are numbers."""
+def _among_ends(prefix: str, cut: HistoryCut, offset: str = "source_offset") -> str:
+    """The same of plain SQL; ends are numbers. offset: with a plus before it, SQLite does not take the end for what
+    finds a slate's items, and then reads those of all slates before the end for each slate."""
     ends = [
         f"{prefix}topic_generation = {int(generation)} AND {prefix}source_partition = {int(partition)} "
-        f"AND {prefix}source_offset < {int(end)}"
+        f"AND {prefix}{offset} < {int(end)}"
         for generation, partition, end in cut.ends
     ]
     return f"({' OR '.join(ends)})" if ends else "1 = 0"

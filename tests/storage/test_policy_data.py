@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from storage.database import Database
 from storage.policy_data import LoggedEngagementColumns, SlateColumns, logged_engagements, logged_slates, policy_cut
@@ -178,3 +178,24 @@ def test_rewards_add_up_to_those_that_analysts_see(database: Database, rows: Row
         total = connection.execute(text("SELECT sum(reward) FROM v_recommendation_reward")).scalar_one()
     (part,) = slates(database, cut_at(database))
     assert part.reward.sum() == pytest.approx(total)
+
+
+def test_the_items_of_a_slate_are_found_by_all_of_its_place(database: Database, rows: RowMaker) -> None:
+    """SQLite once read the items of all slates before the cut for each slate."""
+    if database.dialect != "sqlite":
+        pytest.skip("about a plan of SQLite's")
+    asked: list[tuple[str, Any]] = []
+    answered(rows, "r1")
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    assert rewards(slates(database, cut_at(database))) == {"r1": [0.0, 0.0]}
+    event.remove(database.engine, "before_cursor_execute", note)
+    ((statement, values),) = [one for one in asked if "recommendation_items" in one[0]]
+    with database.reading() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
+    searches = [step for step in plan if step.startswith("SEARCH i ")]
+    assert len(searches) == 3
+    assert all("source_offset=?" in step for step in searches)
