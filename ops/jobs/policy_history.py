@@ -1,4 +1,8 @@
-"""From SQL to what a policy is trained and judged on: engagements, slates with their rewards, and the catalogue."""
+"""From SQL to what a policy is trained and judged on: engagements, slates with their rewards, and the catalogue.
+
+Most slates are replaced by a newer one before anybody looks at them. Where impressions say what was looked at, the
+others are left out: nothing that they hold could earn anything.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +11,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from models.catalogue import Catalogue
-from models.engagements import Engagements
+from models.catalogue import Catalogue, item_key
+from models.engagements import IMPRESSION, Engagements
 from models.logged_slates import LoggedSlates
 from models.policy_history import PolicyHistory
 from storage.catalogue import catalogue_positions, changed_items
@@ -61,6 +65,8 @@ def policy_history(
             progress()
     engagements = Engagements.concatenate(told)
     logged, cause = as_logged(shown, catalogue, place_of)
+    seen = looked_at(shown, engagements)
+    logged, cause = logged.take(seen), cause[seen]
     item = catalogue.rows_of(engagements.item_id).astype(np.int32)
     history = PolicyHistory(
         engagements, item, logged, cause, catalogue.content.astype(np.float32), catalogue.bucket.copy()
@@ -101,6 +107,17 @@ def as_logged(
     return LoggedSlates.concatenate(found), np.array(cause, np.int64)
 
 
+def looked_at(parts_of: Sequence[SlateColumns], engagements: Engagements) -> npt.NDArray[np.int64]:
+    """The rows of slates that an impression names, of all of them where no impression names any. What else names a
+    slate does not count: clicks would choose the slates that were worth one."""
+    impressions = np.flatnonzero(engagements.action == IMPRESSION).tolist()
+    named = {engagements.recommendation_id[row] for row in impressions} - {None}
+    slates = [name for columns in parts_of for name in columns.recommendation_id]
+    if not named:
+        return np.arange(len(slates))
+    return np.flatnonzero(np.fromiter((name in named for name in slates), np.bool_, len(slates)))
+
+
 def _part(
     columns: SlateColumns, catalogue: Catalogue, candidates: int, places: int, numbers: dict[str, int]
 ) -> LoggedSlates:
@@ -112,8 +129,8 @@ def _part(
     reward, picks = np.zeros((count, places)), np.full((count, places), -1, np.int16)
     reward[:, : columns.reward.shape[1]] = columns.reward
     for row, items in enumerate(columns.item_id):
-        chosen = catalogue.rows_of(items)
-        picks[row, : len(items)] = (rows[row] == chosen[:, None]).argmax(1)
+        chosen = np.array([item_key(item_id) for item_id in items], np.int64)
+        picks[row, : len(items)] = (columns.candidates[row] == chosen[:, None]).argmax(1)
     return LoggedSlates(
         user=np.array([numbers.setdefault(user, len(numbers)) for user in columns.user_id], np.int64),
         made_at=columns.made_at,
