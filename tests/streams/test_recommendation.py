@@ -113,7 +113,7 @@ def test_every_record_is_applied_a_duplicate_a_dead_letter_or_a_gap(
     for start in (40, 47):
         shop.bench.run({0: log(start, start + 7)}, NOW + 60 * MINUTE)
     with database.reading() as connection:
-        assert all(row.adds_up for row in audit(connection))
+        assert audit(connection) == []
     for table, column in (("engagements", "applied"), ("duplicates", "duplicates"), ("dead_letters", "dead_letters")):
         (counted,) = shop.bench.sql(f"SELECT sum({column}) FROM stream_progress WHERE topic = '{ENGAGEMENTS}'")
         assert shop.bench.sql(f"SELECT count(*) FROM {table}") == [counted]
