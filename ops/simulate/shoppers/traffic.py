@@ -122,7 +122,7 @@ class Traffic:
         #: By policy.
         self.earnings: dict[str, Earnings] = {}
         self._luck = f"shop-{config.seed}-{config.run}-"
-        self._shoppers = Shoppers(catalogue, self.people, luck=self._luck, pace=config.pace)
+        self.shoppers = Shoppers(catalogue, self.people, luck=self._luck, pace=config.pace)
         self._slates = slates
         self._row_of = {item_id: row for row, item_id in enumerate(catalogue.item_ids)}
         self._next_step = config.start
@@ -158,11 +158,11 @@ class Traffic:
         states = self.catalogue.states(start)
         self._changed |= states != self._states
         self._states = states
-        self._shoppers.refresh_stock(start)
+        self.shoppers.refresh_stock(start)
         purpose = [config.seed, 9, stable_number(config.run), (start - config.start) // config.step]
         generator = np.random.default_rng(purpose)
         count = int(generator.poisson(config.rate * config.step / SECOND))
-        weight = np.cumsum(self.people.activity * np.exp(self._shoppers.memory.mood))
+        weight = np.cumsum(self.people.activity * np.exp(self.shoppers.memory.mood))
         user = np.searchsorted(weight, generator.random(count) * weight[-1], side="right")
         at = np.sort(start + generator.integers(0, config.step, count))
         number = np.arange(self._drawn, self._drawn + count)
@@ -193,7 +193,7 @@ class Traffic:
         if not len(visits.at):
             return
         rows = None if slates is None else self._rows(slates)
-        actions = self._shoppers.visit(visits.user, rows, visits.at, visits.number)
+        actions = self.shoppers.visit(visits.user, rows, visits.at, visits.number)
         ids = np.array([None] * len(visits.at) if slates is None else [s.recommendation_id for s in slates], object)
         doings = Doings(
             occurred_at=visits.at[actions.visit] + np.floor(actions.after / self.config.pace).astype(np.int64),

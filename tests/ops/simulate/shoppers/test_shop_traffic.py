@@ -180,7 +180,7 @@ def test_the_happy_come_more_often_than_the_disappointed() -> None:
     made = traffic(replace(SMALL, users=300, rate=100.0))
     happy = made.people.activity > 0
     happy[::2] = False
-    made._shoppers.memory.mood[:] = np.where(happy, 1.5, -1.5)
+    made.shoppers.memory.mood[:] = np.where(happy, 1.5, -1.5)
     doings = made.until(START + 10_000).engagements.doings
 
     assert happy[doings.user].mean() > 0.8
