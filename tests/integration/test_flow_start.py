@@ -63,7 +63,7 @@ def test_a_worker_that_starts_first_waits_for_everything_in_turn_and_says_what_i
         wait_until("three tries", lambda: len(pauses(worker, "HEADGATE_KAFKA")) >= 3)
         assert pauses(worker, "HEADGATE_KAFKA")[:3] == [0.5, 1.0, 2.0]
         cleanup.enter_context(local(lambda: start_kafka(service_folder / "kafka", port=kafka_port)))
-        says(worker, f"topic {deployment.feedback} does not exist", "`headgate topics create`")
+        says(worker, f"topic {deployment.prefix}engagements does not exist", "`headgate topics create`")
         deployment.create_topics()
 
         says(worker, "setting=HEADGATE_DATABASE", "postgresql+psycopg://postgres:***@", str(sql_port))
