@@ -433,7 +433,8 @@ def bench_recommendation(
     parts: Annotated[
         str,
         typer.Option(
-            help="Of recsim_interest, recsim_satisfaction, recogym, open_bandit, gate, speed, latency; with commas."
+            help="Of recsim_interest, recsim_satisfaction, recogym, open_bandit, gate, learning, speed, latency; with "
+            "commas."
         ),
     ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of training and of simulated users.")] = 0,

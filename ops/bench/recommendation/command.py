@@ -36,6 +36,12 @@ def _gate(**arguments: Any) -> Any:
     return gate_benchmark(**arguments)
 
 
+def _learning(**arguments: Any) -> Any:
+    from ops.bench.recommendation.learning import learning_benchmark
+
+    return learning_benchmark(**arguments)
+
+
 def _speed(**arguments: Any) -> Any:
     from ops.bench.recommendation.speed import speed_benchmark
 
@@ -54,6 +60,7 @@ PARTS = (
     Part("recogym", lambda seed: {"worlds": WORLDS}),
     Part("open_bandit", lambda seed: {}),
     Part("gate", lambda seed: {"seed": seed}, _gate),
+    Part("learning", lambda seed: {"seed": seed}, _learning),
     Part("speed", lambda seed: {"seed": seed}, _speed),
     Part("latency", lambda seed: {"rate": LATENCY_RATE, "seconds": LATENCY_SECONDS}, _latency),
 )

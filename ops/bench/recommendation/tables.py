@@ -86,6 +86,18 @@ def gate(found: Figures) -> Table:
     return table
 
 
+def learning(found: Figures) -> Table:
+    title = f"Learning in a live shop: {found['users']:,} users, reward of a look at a slate"
+    table = _table(title, "serving", "reward", "95 % interval", "holdout", "best possible", "retraining after it")
+    for each in found["generations"]:
+        own, random = each["earned"][each["serving"]], each["earned"]["random"]
+        interval = f"{own['low']:.2f} to {own['high']:.2f}"
+        decision = each.get("retraining", {}).get("decision", "")
+        rewards = (f"{own['reward']:.2f}", interval, f"{random['reward']:.2f}", f"{each['best']:.2f}")
+        table.add_row(each["serving"], *rewards, decision)
+    return table
+
+
 def speed(found: Figures) -> Table:
     table = _table("Speed", "", "")
     for items, by_batch in found.get("decisions_per_second", {}).items():
@@ -105,5 +117,6 @@ TABLES: Mapping[str, Callable[[Figures], Table]] = {
     "recogym": recogym,
     "open_bandit": open_bandit,
     "gate": gate,
+    "learning": learning,
     "speed": speed,
 }
