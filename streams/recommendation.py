@@ -30,6 +30,8 @@ from streams.rows import RecommendedRows, RowEncoder
 
 #: The names in stream_controls under which a partition's policy and its catalogue version are recorded.
 POLICY_CONTROL, CATALOGUE_CONTROL = "policy", "catalogue"
+#: Parts of changes to the catalogue that are taken over while nobody waits; with each batch it is one.
+TAKEN_WHEN_IDLE = 20
 #: An odd number that spreads neighbouring offsets over all seeds.
 _SPREAD = np.uint64(0xD1342543DE82EF95)
 
@@ -107,6 +109,8 @@ class RecommendationProcessor:
             for gone in self._partitions.keys() - {owner.claim.partition for owner in owned}:
                 del self._partitions[gone]
                 self._recommender.drop_partition(gone)
+        for _ in range(TAKEN_WHEN_IDLE):
+            self._catalogue.take(self._recommender.catalogue)
         return self.process([], now)
 
     def _seeds(self, events: Engagements, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from models.catalogue import item_key
 from models.recommending import POPULAR, RANDOM
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import audit
+from streams.catalogue_watch import TAKEN_AT_ONCE
 from tests.models.engagement_logs import untrained_policy
 from tests.streams.bench import NOW, KafkaRecord, Partitions, SometimesAway
 from tests.streams.shop_bench import (
@@ -257,6 +258,18 @@ def test_an_empty_catalogue_gives_no_slates_and_engagements_are_stored_all_the_s
     assert "recommendations" not in batch.works[0].outboxes
     assert shop.bench.sql("SELECT count(*) FROM recommendations") == [(0,)]
     assert shop.bench.sql("SELECT count(*) FROM engagements") == [(9,)]
+
+
+def test_a_large_change_of_the_catalogue_is_taken_over_little_by_little_and_faster_while_nobody_waits(
+    database: Database, partitions: Partitions, tmp_path: Path
+) -> None:
+    shop = shop_of(database, partitions, tmp_path)
+    items_bench(database).run({0: some_items(3 * TAKEN_AT_ONCE)}, NOW)
+    shop.look()
+    shop.bench.run({0: log(0, 3)}, NOW)
+    assert len(shop.recommender.catalogue) == TAKEN_AT_ONCE
+    shop.bench.processor.idle(NOW)
+    assert len(shop.recommender.catalogue) == 3 * TAKEN_AT_ONCE
 
 
 def test_a_partition_that_is_gone_leaves_no_users_and_no_popularity(
