@@ -45,7 +45,8 @@ def start_kafka(folder: Path, *, port: int | None = None, heap: str = "768m") ->
             classpath,
             "kafka.tools.StorageTool",
         ]
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # "k" in front, because an id that begins with "-" would be taken for an option: one in 64 does.
+        cluster_id = "k" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         run_to_its_end("Kafka", [*format_command, "format", "-t", cluster_id, "-c", str(properties)])
     memory = ["-Xms256m", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
     url = f"{LOOPBACK}:{port}"

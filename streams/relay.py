@@ -121,64 +121,86 @@ class Relay:
     def _publish_until_stopped(self) -> None:
         backoff = self._first_backoff
         while (dirty := self._next()) is not None:
-            name, owner = dirty
+            name, owners = dirty
             try:
-                more = self._publish(self._outboxes[name], owner)
+                more = self._publish(self._outboxes[name], owners)
             except (SinkUnavailable, DatabaseUnavailable) as error:
                 log.warning("relay waits", sink=self._sink.name, outbox=name, error=str(error), seconds=backoff)
                 self._metrics.relay_failed(self._sink.name)
-                self._finished(dirty, again=True)
+                self._finished(name, owners)
                 self._pause(backoff)
                 backoff = min(backoff * 2, self._longest_backoff)
             else:
                 backoff = self._first_backoff
-                self._finished(dirty, again=more)
+                self._finished(name, more)
 
-    def _next(self) -> Dirty | None:
+    def _next(self) -> tuple[str, list[OwnedPartition]] | None:
+        """An outbox, and all partitions that may have new rows in it: what they cost is mostly round trips."""
         with self._changed:
             self._changed.wait_for(lambda: self._dirty or self._stopping)
             if self._stopping:
                 return None
             self._busy = True
-            return self._dirty.pop(next(iter(self._dirty)))
+            name = next(iter(self._dirty))[0]
+            places = [place for place in self._dirty if place[0] == name]
+            return name, [self._dirty.pop(place)[1] for place in places]
 
-    def _finished(self, dirty: Dirty, *, again: bool) -> None:
+    def _finished(self, name: str, again: Iterable[OwnedPartition]) -> None:
+        """again: partitions to look at once more."""
         with self._changed:
             self._busy = False
-            if again:
-                self._dirty.setdefault(_place(*dirty), dirty)
+            for owner in again:
+                self._dirty.setdefault(_place(name, owner), (name, owner))
             self._changed.notify_all()
 
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping, seconds)
 
-    def _publish(self, outbox: Outbox, owner: OwnedPartition) -> bool:
-        """Publishes up to ROWS_AT_ONCE rows; true where there may be more."""
-        if owner.lost:
-            return False
-        claim, key = owner.claim, _place(outbox.name, owner)
-        sink = self._sink.name
+    def _publish(self, outbox: Outbox, owners: Sequence[OwnedPartition]) -> list[OwnedPartition]:
+        """Publishes up to ROWS_AT_ONCE rows of each partition; gives those that may have more."""
+        ours = [owner for owner in owners if not owner.lost and self._has_cursor(outbox, owner)]
+        found = self._read(outbox, ours)
+        if not found:
+            return []
+        self._sink.publish(outbox.name, [row for _, rows in found for row in rows])
+        self._metrics.relayed(self._sink.name, outbox.name, sum(len(rows) for _, rows in found))
+        more = []
+        with self._database.begin() as connection:
+            for owner, rows in found:
+                key, following = _place(outbox.name, owner), outbox.position(rows[-1]) + 1
+                moved = move_cursor(connection, outbox.name, self._sink.name, owner.claim, following, self._clock())
+                if not moved:  # forgotten, so that another wake finds the newer epoch before it publishes
+                    del self._positions[key]
+                    continue
+                self._positions[key] = following
+                if len(rows) == ROWS_AT_ONCE:
+                    more.append(owner)
+        return more
+
+    def _has_cursor(self, outbox: Outbox, owner: OwnedPartition) -> bool:
+        """Takes the cursor at the first time; false where a newer epoch has it."""
+        key = _place(outbox.name, owner)
         if key not in self._positions:
             with self._database.begin() as connection:
-                position = claim_cursor(connection, outbox.name, sink, claim, self._clock())
+                position = claim_cursor(connection, outbox.name, self._sink.name, owner.claim, self._clock())
             if position is None:
                 return False
             self._positions[key] = position
+        return True
+
+    def _read(self, outbox: Outbox, owners: Sequence[OwnedPartition]) -> list[tuple[OwnedPartition, Sequence[Any]]]:
+        """The rows past the cursors of those partitions that have any."""
+        if not owners:
+            return []
+        found = []
         with self._database.reading() as connection:
-            rows = outbox.read(connection, claim.topic_generation, claim.partition, self._positions[key], ROWS_AT_ONCE)
-        if not rows:
-            return False
-        self._sink.publish(outbox.name, rows)
-        self._metrics.relayed(sink, outbox.name, len(rows))
-        following = outbox.position(rows[-1]) + 1
-        with self._database.begin() as connection:
-            moved = move_cursor(connection, outbox.name, sink, claim, following, self._clock())
-        if not moved:  # forgotten, so that another wake finds the newer epoch before it publishes
-            del self._positions[key]
-            return False
-        self._positions[key] = following
-        return len(rows) == ROWS_AT_ONCE
+            for owner in owners:
+                claim, position = owner.claim, self._positions[_place(outbox.name, owner)]
+                rows = outbox.read(connection, claim.topic_generation, claim.partition, position, ROWS_AT_ONCE)
+                if rows:
+                    found.append((owner, rows))
+        return found
 
 
 def _place(outbox: str, owner: OwnedPartition) -> Place:

@@ -101,6 +101,7 @@ def test_the_contract_page_has_the_keys_that_this_file_looks_for() -> None:
     assert re.findall(r"^\| `([\w:<>]+)` \| (?:stream|hash|string) \|", page, re.MULTILINE) == [
         "alerts",
         *(f"{name}:<{field}>" for name, field in KEYS.items()),
+        "recs:<user_id>",
     ]
 
 

@@ -78,8 +78,8 @@ def test_scores_outside_0_to_1_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_steps_that_differ_from_sequences_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Detector.step
-    monkeypatch.setattr(Detector, "step", lambda self, x, h: step(self, x, h) + 0.5)
+    steps = Detector.steps
+    monkeypatch.setattr(Detector, "steps", lambda self, x, sizes, h: steps(self, x, sizes, h) + 0.5)
     (failed,) = failed_checks(untrained(), PROBE)
     assert "between steps and sequences" in failed
 
