@@ -1,5 +1,6 @@
 """`headgate train`: a detector from a history (history.py), registered and, when asked, promoted."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,10 @@ from streams.detection import MODEL_NAME
 TRAINED_UNTIL = "trained_until"
 
 
+#: Threads of a training that somebody waits for; more of them gain nothing at these sizes.
+MOST_THREADS = 2
+
+
 def train_and_register(
     history: History,
     config: TrainingConfig,
@@ -38,7 +43,8 @@ def train_and_register(
     in `training_runs`, whatever comes of it. Raises TrainingRefused."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with recorded_run(database, settings, clock) as run_id:
-        result = train_on_one_thread(history, config, progress, processes=Processes(device=torch.device(device)))
+        torch.set_num_threads(min(MOST_THREADS, os.cpu_count() or 1))
+        result = train(history, config, progress, processes=Processes(device=torch.device(device)))
     first = registry.champion(MODEL_NAME) is None
     record = register_detector(
         registry,
@@ -77,7 +83,7 @@ def train_on_one_thread(
     checkpoints: CheckpointStore | None = None,
     processes: Processes = ALONE,
 ) -> TrainingResult:
-    """As fast as with two at these sizes, and the other core stays free."""
+    """Beside workers, whose core it leaves free."""
     torch.set_num_threads(1)
     return train(history, config, progress, checkpoints=checkpoints, processes=processes)
 
