@@ -55,6 +55,15 @@ class Chunk:
     records: Sequence[Record]
 
 
+def usable_by_partition(chunks: Sequence[Chunk]) -> list[tuple[OwnedPartition, list[Record]]]:
+    """The records of the partitions that still are ours, each partition's together in offset order."""
+    found: dict[int, tuple[OwnedPartition, list[Record]]] = {}
+    for chunk in chunks:
+        if chunk.owner.usable:
+            found.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].extend(chunk.records)
+    return list(found.values())
+
+
 #: Runs inside a batch's transaction.
 Finish = Callable[[Connection], None]
 

@@ -18,7 +18,7 @@ from storage.progress import Advance
 from streams.activation import LABELS_CONTROL, MODEL_CONTROL, Activation
 from streams.alert_rows import WriteAlerts
 from streams.alerts import AlertRevision, FlaggedEvent, deterministic_id
-from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Chunk, Finish, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.decode import DecodedTransactions, decode_transactions
 from streams.events import events_of
 from streams.health import FlowMetrics
@@ -136,14 +136,9 @@ class DetectionProcessor:
             self._active = Active(model, self._active.number + 1)
 
     def _decode(self, chunks: Sequence[Chunk]) -> list[Part]:
-        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
-        for chunk in chunks:
-            if chunk.owner.usable:
-                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
         parts = []
-        for owner, own_chunks in grouped.values():
+        for owner, records in usable_by_partition(chunks):
             state = self._states.of(owner, self._active)
-            records = [record for chunk in own_chunks for record in chunk.records]
             decoded = decode_transactions(records, self._rules.limits)
             base, state.position = state.position, records[-1].offset + 1
             if len(decoded):

@@ -16,10 +16,10 @@ from storage.alert_history import known_feedback
 from storage.database import Database
 from storage.progress import Advance, Claim
 from storage.training_data import expire_feedback, has_pending_feedback, join_feedback
-from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.decode import DecodedFeedback, decode_feedback
 from streams.patience import Wait, patiently
-from streams.records import DecodeLimits
+from streams.records import DecodeLimits, Record
 from streams.rows import RowEncoder
 
 
@@ -57,15 +57,12 @@ class FeedbackProcessor:
         self._joined_at = 0.0
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
-        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
-        for chunk in chunks:
-            if chunk.owner.usable:
-                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
-        works = [self._work(owner, own, now) for owner, own in grouped.values()]
-        records = sum(len(chunk.records) for _, own in grouped.values() for chunk in own)
+        found = usable_by_partition(chunks)
+        works = [self._work(owner, own, now) for owner, own in found]
+        records = sum(len(own) for _, own in found)
         if now - self._joined_at >= self._join_interval:
             self._joined_at = now
-            works += self._joins_elsewhere(grouped.keys(), now)
+            works += self._joins_elsewhere({owner.claim.partition for owner, _ in found}, now)
         return PreparedBatch(works, records, now) if works else None
 
     def idle(self, now: float) -> PreparedBatch | None:
@@ -89,9 +86,8 @@ class FeedbackProcessor:
             self._partitions[owner.claim.partition] = state
         return state
 
-    def _work(self, owner: OwnedPartition, chunks: Sequence[Chunk], now: float) -> PartitionWork:
+    def _work(self, owner: OwnedPartition, records: Sequence[Record], now: float) -> PartitionWork:
         claim, state = owner.claim, self._state(owner)
-        records = [record for chunk in chunks for record in chunk.records]
         decoded = decode_feedback(records, self._limits)
         duplicate = self._duplicates(state, decoded)
         base, state.position = state.position, records[-1].offset + 1

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from models.catalogue import item_key
 from storage.catalogue import upsert_items
 from storage.progress import Advance, Claim
-from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.decode_items import DecodedItems, decode_items
 from streams.health import FlowMetrics
-from streams.records import DecodeLimits
+from streams.records import DecodeLimits, Record
 from streams.rows import RowEncoder
 
 log = structlog.get_logger(__name__)
@@ -42,26 +42,21 @@ class ItemsProcessor:
         self._partitions: dict[int, ItemPartition] = {}
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
-        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
-        for chunk in chunks:
-            if chunk.owner.usable:
-                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
-        if not grouped:
+        found = usable_by_partition(chunks)
+        if not found:
             return None
-        works = [self._work(owner, own) for owner, own in grouped.values()]
-        records = [chunk.records for _, own in grouped.values() for chunk in own]
-        latest = [some[-1].timestamp for some in records]
-        return PreparedBatch(works, sum(map(len, records)), now, latest)
+        works = [self._work(owner, records) for owner, records in found]
+        latest = [records[-1].timestamp for _, records in found]
+        return PreparedBatch(works, sum(len(records) for _, records in found), now, latest)
 
     def idle(self, now: float) -> PreparedBatch | None:
         return None
 
-    def _work(self, owner: OwnedPartition, chunks: Sequence[Chunk]) -> PartitionWork:
+    def _work(self, owner: OwnedPartition, records: Sequence[Record]) -> PartitionWork:
         claim = owner.claim
         state = self._partitions.get(claim.partition)
         if state is None or state.owner is not owner:
             state = self._partitions[claim.partition] = ItemPartition(owner, claim.next_offset)
-        records = [record for chunk in chunks for record in chunk.records]
         decoded = decode_items(records, self._limits)
         self._count_broken(claim, decoded.broken)
         base, state.position = state.position, records[-1].offset + 1

@@ -17,7 +17,7 @@ from models.recommending import Answer, Recommender, Slates
 from storage.progress import Advance, Claim
 from streams.activation import Activation
 from streams.alerts import deterministic_id
-from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.catalogue_watch import CatalogueWatch
 from streams.decode_engagements import DecodedEngagements, decode_engagements
 from streams.engagement_source import EngagementSource
@@ -125,14 +125,9 @@ class RecommendationProcessor:
             self._policies.failed(answer.slates.counts["policy_failed"])
 
     def _decode(self, chunks: Sequence[Chunk]) -> list[Part]:
-        grouped: dict[int, tuple[OwnedPartition, list[Chunk]]] = {}
-        for chunk in chunks:
-            if chunk.owner.usable:
-                grouped.setdefault(chunk.owner.claim.partition, (chunk.owner, []))[1].append(chunk)
         parts = []
-        for owner, own_chunks in grouped.values():
+        for owner, records in usable_by_partition(chunks):
             state = self._state(owner)
-            records = [record for chunk in own_chunks for record in chunk.records]
             decoded = decode_engagements(records, self._limits)
             base, state.position = state.position, records[-1].offset + 1
             parts.append(Part(state, decoded, base, len(records)))
