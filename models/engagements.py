@@ -1,11 +1,13 @@
 """Engagements as columns: what users did with items, live, replayed or from a file, and what that is worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from models.columns import concatenated, taken
 
 #: As in the contract. An engagement's `action` is a place in here.
 ACTIONS = ("impression", "click", "like", "dislike", "skip", "dwell", "purchase")
@@ -47,25 +49,13 @@ class Engagements:
 
     def take(self, rows: npt.NDArray[Any]) -> "Engagements":
         """The given rows (an index array), in its order."""
-        picked = rows.tolist()
-        columns: dict[str, Any] = {}
-        for f in fields(self):
-            column = getattr(self, f.name)
-            columns[f.name] = column[rows] if f.name in ARRAYS else [column[row] for row in picked]
-        return Engagements(**columns)
+        return Engagements(**taken(self, rows, ARRAYS))
 
     @staticmethod
     def concatenate(parts: Sequence["Engagements"]) -> "Engagements":
         if len(parts) == 1:
             return parts[0]
-        columns: dict[str, Any] = {}
-        for f in fields(Engagements):
-            values = [getattr(part, f.name) for part in parts]
-            if f.name in ARRAYS:
-                columns[f.name] = np.concatenate(values) if values else np.zeros(0, ARRAYS[f.name])
-            else:
-                columns[f.name] = [value for part in values for value in part]
-        return Engagements(**columns)
+        return Engagements(**concatenated(Engagements, parts, ARRAYS))
 
     @staticmethod
     def from_columns(columns: Mapping[str, Any]) -> "Engagements":

@@ -1,11 +1,13 @@
 """Transactions as columns: what features, training and scoring take, whether live, replayed or from a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from models.columns import concatenated, taken
 
 MILLISECONDS_A_DAY = 86_400_000
 
@@ -34,25 +36,13 @@ class Events:
 
     def take(self, rows: npt.NDArray[Any]) -> "Events":
         """The given rows (an index array), in its order."""
-        picked = rows.tolist()
-        columns: dict[str, Any] = {}
-        for f in fields(self):
-            column = getattr(self, f.name)
-            columns[f.name] = column[rows] if f.name in ARRAYS else [column[row] for row in picked]
-        return Events(**columns)
+        return Events(**taken(self, rows, ARRAYS))
 
     @staticmethod
     def concatenate(parts: Sequence["Events"]) -> "Events":
         if len(parts) == 1:
             return parts[0]
-        columns: dict[str, Any] = {}
-        for f in fields(Events):
-            values = [getattr(part, f.name) for part in parts]
-            if f.name in ARRAYS:
-                columns[f.name] = np.concatenate(values) if values else np.zeros(0, ARRAYS[f.name])
-            else:
-                columns[f.name] = [value for part in values for value in part]
-        return Events(**columns)
+        return Events(**concatenated(Events, parts, ARRAYS))
 
     @staticmethod
     def from_columns(columns: Mapping[str, Any]) -> "Events":
