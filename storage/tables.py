@@ -516,6 +516,36 @@ class StreamControl(Base):
     value: Mapped[str]
 
 
+class Snapshot(Base):
+    """A snapshot of a partition's state as of next_offset: the path of its manifest (storage/snapshots.py), what that
+    hashes to, and the size of its segments. epoch: of the owner that made it."""
+
+    __tablename__ = "snapshots"
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    next_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    path: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class ColdState(Base):
+    """The packed state of an account or a user that was not touched for long, as of its last event: as_of is the offset
+    after it. Never updated: an entity that leaves memory again has another row. layout says how it is packed."""
+
+    __tablename__ = "cold_states"
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    entity_id: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    state: Mapped[bytes]
+    layout: Mapped[str]
+
+
 class RelayCursor(Base):
     """The next position (a sequence or an offset) of an outbox that a sink has not confirmed."""
 
