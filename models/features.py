@@ -34,7 +34,8 @@ from models.feature_schema import (
 from models.hashing import BucketMemory, MemoMemory, hashes
 from models.merchant_labels import LABEL_FEATURES, MerchantKnowledge, unexplained_share
 from models.runs import Runs, decayed_before, find_runs, running_maximum, window, write_ring
-from models.state import FEATURE_ROWS, LOG_AMOUNTS, NEVER, POSITIONS, Slots, account_arena, merchant_arena
+from models.slots import Slots
+from models.state import FEATURE_ROWS, LOG_AMOUNTS, NEVER, POSITIONS, account_arena, merchant_arena
 
 COUNTRY = CATEGORIES.index("country")
 
@@ -156,6 +157,7 @@ class FeatureBuilder:
         displaced = Displaced(state["feature_rows"][runs.slot, place], state["category_rows"][runs.slot, place])
 
         before, last = state["events"][runs.slot], runs.last
+        self.account_slots.moved_on(runs.slot[last], events.offset[order[last]])
         state["sums"][runs.slot[last]] = known.sums[last] + added[last]
         state["last_time"][runs.slot[last]] = time[last]
         for name, entries in (
@@ -236,6 +238,7 @@ class FeatureBuilder:
         decay = np.exp(gap[:, None] / -MERCHANT_TAUS)[:, MERCHANT_SUM_TAUS]
         sums = decayed_before(decay, state["sums"][runs.slot], added, runs)
         last = runs.slot[runs.last]
+        self.merchant_slots.moved_on(last, events.offset[runs.order[runs.last]])
         state["sums"][last] = sums[runs.last] + added[runs.last]
         state["last_time"][last] = time[runs.last]
         in_arrival_order = np.empty_like(sums)

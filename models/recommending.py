@@ -19,7 +19,8 @@ from models.engagements import IMPRESSION, Engagements, rewards
 from models.guard_rails import SlateRules, allowed_candidates, among, in_holdout, shown_too_often, too_many_alike
 from models.hashing import hashes
 from models.policy import TrainedPolicy
-from models.popularity import Popularity
+from models.popularity import Popularity, PopularityByItem
+from models.residents import Kept, Residents
 from models.running_policy import RunningPolicy
 from models.similar_items import nearest_items
 from models.slates import conditionals, draw_slates, floored_log_weights, prefix_products
@@ -86,6 +87,9 @@ class Recommender:
         self._popularity = Popularity(rules.popularity_half_life)
         self._running: RunningPolicy | None = None
         self._name = POPULAR
+        #: How often a policy, or none, was put in use; the users' states of each time are their own.
+        self.activations = 0
+        self.kept = self._kept()
 
     @property
     def resident_users(self) -> int:
@@ -95,7 +99,7 @@ class Recommender:
     def state_bytes_per_user(self) -> int:
         """Of rings and, under a policy, of its network's state."""
         network = 0 if self._running is None else self._running.state_bytes_per_user
-        return self._users.arena.bytes_per_slot + network
+        return self._users.arena.bytes_per_slot + self._users.slots.bytes_per_slot + network
 
     @property
     def policy(self) -> str:
@@ -108,8 +112,10 @@ class Recommender:
 
     def use_policy(self, running: RunningPolicy | None, name: str = POPULAR) -> None:
         """From the next batch on; None for what is popular."""
-        if running is not None and running is not self._running:
-            running.forget()
+        if running is not self._running:
+            self.activations += 1
+            if running is not None:
+                running.forget()
         self._running, self._name = running, name
 
     @torch.inference_mode()
@@ -183,6 +189,16 @@ class Recommender:
         self._popularity.drop_partition(partition)
         if self._running is not None:
             self._running.clear(freed)
+
+    def _kept(self) -> Kept:
+        """Users leave memory and come back; what items earn is kept whole."""
+        users = Residents(
+            self._users.slots, self._users.arena, lambda: () if self._running is None else (self._running,)
+        )
+        whole = PopularityByItem(self._popularity, self.catalogue)
+        return Kept(
+            {"users": users}, leaving="users", meaning=f"half-life {self._rules.popularity_half_life}", whole=whole
+        )
 
     def _move_on(self, events: Engagements) -> tuple[NotedBatch, torch.Tensor | None, Rows]:
         """The batch sorted, the network's state after each sorted row, and the catalogue row of each event's item."""

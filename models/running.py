@@ -98,19 +98,37 @@ class RunningModel:
         self._hidden.clear(slots)
         self._count_outdated()
 
+    # As residents.Network.
+
+    @property
+    def units(self) -> int:
+        return self.model.network.config.hidden
+
+    def states_of(self, slots: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        self._hidden.grow_to(self._features.account_slots.highest)
+        return self._hidden.of(slots)
+
+    def admit(
+        self, slots: npt.NDArray[np.int64], hidden: npt.NDArray[np.float32], current: npt.NDArray[np.bool_]
+    ) -> None:
+        self._hidden.grow_to(self._features.account_slots.highest)
+        self._hidden.put(slots, hidden, current)
+        self._outdated += int((~current).sum())
+
+    def leave(self, slots: npt.NDArray[np.int64]) -> None:
+        self._hidden.grow_to(self._features.account_slots.highest)
+        self._outdated -= int((~self._hidden.current[slots]).sum())
+        self._hidden.clear(slots)
+
     def latest_scores(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """float64[k]: of the latest event of each of k accounts with history, from their rings, as if labels said
         nothing; changes no state."""
         rows = recent_rows(self._features.accounts, slots)
         inputs, categories = self._ring_inputs(rows)
-        before, after = self._states_along(inputs, rows.runs, torch.zeros(len(slots), self._units, device=self._device))
+        before, after = self._states_along(inputs, rows.runs, torch.zeros(len(slots), self.units, device=self._device))
         last = self._index(rows.runs.last)
         labels = torch.from_numpy(nothing_known(len(last))).to(self._device)
         return self._scores(before[last], after[last], inputs[last], categories[last], labels)
-
-    @property
-    def _units(self) -> int:
-        return self.model.network.config.hidden
 
     def _count_outdated(self) -> None:
         self._hidden.grow_to(self._features.account_slots.highest)

@@ -145,6 +145,23 @@ class RunningPolicy:
         self._hidden.grow_to(self._users.slots.highest)
         self._hidden.clear(slots)
 
+    # As residents.Network.
+
+    @property
+    def units(self) -> int:
+        return self.policy.network.config.hidden
+
+    def states_of(self, slots: Rows) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        self._hidden.grow_to(self._users.slots.highest)
+        return self._hidden.of(slots)
+
+    def admit(self, slots: Rows, hidden: npt.NDArray[np.float32], current: npt.NDArray[np.bool_]) -> None:
+        self._hidden.grow_to(self._users.slots.highest)
+        self._hidden.put(slots, hidden, current)
+
+    def leave(self, slots: Rows) -> None:
+        self.clear(slots)
+
     def _recur(self, events: NotedBatch | RecentEngagements, item_rows: Rows) -> Tensor:
         """Moves the states on; gives those after each event."""
         runs, states = events.runs, self._hidden.values

@@ -15,8 +15,10 @@ from models.artifact import TrainedDetector
 from models.calibration import ScoreKind
 from models.events import Events
 from models.explain import NetworkPass, Reason, explain_rows
+from models.feature_schema import FEATURE_SCHEMA
 from models.features import FeatureBatch, FeatureBuilder
 from models.merchant_labels import MerchantKnowledge
+from models.residents import Kept, Residents
 from models.running import ModelScores, RunningModel
 
 #: Of the resident accounts, those whose latest event tries out a new model.
@@ -71,6 +73,7 @@ class Scorer:
         self._features = FeatureBuilder(model.network.config.reporting_limit, initial_capacity)
         self._running = RunningModel(model, self._features, self._device, initial_capacity)
         self._shadow: RunningModel | None = None
+        self.kept = self._kept(model.network.config.reporting_limit)
 
     @property
     def model(self) -> TrainedDetector:
@@ -88,7 +91,12 @@ class Scorer:
     @property
     def state_bytes_per_account(self) -> int:
         """Without what a shadow adds: four bytes for each of its units."""
-        return self._features.accounts.bytes_per_slot + self.model.network.config.hidden * 4
+        features = self._features
+        return (
+            features.accounts.bytes_per_slot
+            + features.account_slots.bytes_per_slot
+            + self.model.network.config.hidden * 4
+        )
 
     @torch.inference_mode()
     def score(self, events: Events) -> ScoredBatch:
@@ -173,6 +181,18 @@ class Scorer:
         if scored.network is None:
             return []
         return explain_rows(self.model, scored.built, scored.network, scored.events, scored.places(rows), rows)
+
+    def _kept(self, reporting_limit: float) -> Kept:
+        """Accounts leave memory and come back; merchants, of which there are far fewer, stay. What labels say of a
+        merchant is looked up again at its next event."""
+        features = self._features
+        accounts = Residents(features.account_slots, features.accounts, lambda: self._all_running)
+        merchants = Residents(features.merchant_slots, features.merchants, kept=("last_time", "sums", "hash"))
+        return Kept(
+            {"accounts": accounts, "merchants": merchants},
+            leaving="accounts",
+            meaning=f"schema {FEATURE_SCHEMA} limit {reporting_limit:g}",
+        )
 
     @property
     def _all_running(self) -> list[RunningModel]:

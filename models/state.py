@@ -1,11 +1,9 @@
-"""What is remembered of accounts and merchants: arenas of preallocated arrays, one slot an entity.
+"""What is remembered of accounts and merchants: arenas of preallocated arrays, one slot an entity (slots.py).
 
-Entities belong to a partition (state is the fold of a partition's log), so a slot is found by (partition, id). Rings
-hold an entity's newest entries, entry k at k % size. Nothing here knows what the numbers mean for the model.
+Rings hold an entity's newest entries, entry k at k % size. Nothing here knows what the numbers mean for the model.
 """
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,69 +17,6 @@ FEATURE_ROWS = 16
 POSITIONS = 12
 #: Before any time there is; far enough from int64's end that a difference to a real time does not overflow.
 NEVER = -(2**60)
-
-
-class Slots:
-    """(partition, id) -> slot. The slots of dropped partitions are used again."""
-
-    def __init__(self) -> None:
-        self._by_partition: dict[int, dict[str, int]] = {}
-        self._free: list[int] = []
-        self._next = 0
-
-    def __len__(self) -> int:
-        return self._next - len(self._free)
-
-    @property
-    def highest(self) -> int:
-        """One more than the highest slot ever given out."""
-        return self._next
-
-    def find(
-        self, partition: npt.NDArray[np.int32], ids: Sequence[str]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The slots of n entities, and the rows at which unseen ones got theirs now."""
-        slots = np.empty(len(ids), np.int64)
-        unseen: list[int] = []
-        for rows in _rows_of_partitions(partition):
-            known = self._by_partition.setdefault(int(partition[rows[0]]), {})
-            first, stop = int(rows[0]), int(rows[-1]) + 1
-            together = stop - first == len(rows)  # as in a live batch, which is made of chunks
-            part = ids[first:stop] if together else [ids[row] for row in rows.tolist()]
-            found = np.fromiter(map(known.get, part, repeat(-1)), np.int64, len(part))
-            for place in np.flatnonzero(found < 0).tolist():
-                if part[place] not in known:
-                    known[part[place]] = self._new_slot()
-                    unseen.append(int(rows[place]))
-                found[place] = known[part[place]]
-            slots[rows] = found
-        return slots, np.array(unseen, np.int64)
-
-    def slot(self, partition: int, entity: str) -> int:
-        """The slot of an entity that is known to be resident."""
-        return self._by_partition[partition][entity]
-
-    def known(self, partition: int, entity: str) -> int | None:
-        """None where the entity is not resident."""
-        return self._by_partition.get(partition, {}).get(entity)
-
-    def drop(self, partition: int) -> npt.NDArray[np.int64]:
-        """Forgets a partition; returns the slots that are free now."""
-        freed = list(self._by_partition.pop(partition, {}).values())
-        self._free += freed
-        return np.array(freed, np.int64)
-
-    def _new_slot(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._next += 1
-        return self._next - 1
-
-
-def _rows_of_partitions(partition: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
-    """The rows of each partition in the batch, in their order."""
-    order = np.argsort(partition, kind="stable")
-    return [rows for rows in np.split(order, np.flatnonzero(np.diff(partition[order])) + 1) if len(rows)]
 
 
 class Arena:
@@ -111,6 +46,21 @@ class Arena:
     @property
     def bytes_per_slot(self) -> int:
         return sum(array.nbytes // self.capacity for array in self.arrays.values())
+
+    def row_type(self, names: Sequence[str]) -> np.dtype[Any]:
+        """One entity's entries of some arrays as one record."""
+        return np.dtype([(name, self._layout[name][1], self._layout[name][0]) for name in names])
+
+    def rows(self, slots: npt.NDArray[np.int64], row_type: np.dtype[Any]) -> npt.NDArray[Any]:
+        """[k] records of the slots' entries, copied."""
+        rows = np.empty(len(slots), row_type)
+        for name in row_type.names or ():
+            rows[name] = self.arrays[name][slots]
+        return rows
+
+    def put_rows(self, slots: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
+        for name in rows.dtype.names or ():
+            self.arrays[name][slots] = rows[name]
 
 
 def _empty_slots(shape: tuple[int, ...], dtype: str, empty: float) -> npt.NDArray[Any]:
@@ -167,6 +117,20 @@ class HiddenStates:
             larger[: len(self.values)] = self.values
             self.current = np.concatenate([self.current, np.zeros(capacity - len(self.values), np.bool_)])
             self.values = larger
+
+    def of(self, slots: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """float32[k, units] and bool[k], copied; a state that is not current is zero."""
+        values = self.values[torch.from_numpy(slots).to(self.values.device)].cpu().numpy()
+        current = self.current[slots]
+        values[~current] = 0
+        return values, current
+
+    @torch.inference_mode()
+    def put(
+        self, slots: npt.NDArray[np.int64], values: npt.NDArray[np.float32], current: npt.NDArray[np.bool_]
+    ) -> None:
+        self.values[torch.from_numpy(slots).to(self.values.device)] = torch.from_numpy(values).to(self.values.device)
+        self.current[slots] = current
 
     @torch.inference_mode()
     def clear(self, slots: npt.NDArray[np.int64]) -> None:

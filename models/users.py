@@ -13,7 +13,8 @@ from models.engagements import DISLIKE, IMPRESSION, PURCHASE, Engagements
 from models.features import times_and_gaps
 from models.hashing import hashes
 from models.runs import Runs, find_runs, write_ring
-from models.state import EVENT_IDS, NEVER, Arena, Slots
+from models.slots import Slots
+from models.state import EVENT_IDS, NEVER, Arena
 
 RECENT = 32
 SHOWN = 24
@@ -122,6 +123,7 @@ class Users:
         self._remember(action == IMPRESSION, slot, "shown_count", {"shown": keys[rows], "shown_at": time})
         self._remember(action == PURCHASE, slot, "bought_count", {"bought": keys[rows]})
         self._remember(action == DISLIKE, slot, "disliked_count", {"disliked": keys[rows]})
+        self.slots.moved_on(slot[last], events.offset[rows[last]])
         state["last_time"][slot[last]] = time[last]
         state["events"][slot[last]] = before[last] + runs.rank[last] + 1
         state["told"][slot[last]] = told[last]

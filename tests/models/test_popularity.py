@@ -93,3 +93,24 @@ def test_what_is_disliked_more_than_liked_is_not_popular() -> None:
     popularity = Popularity(HALF_LIFE)
     add(popularity, [(0, 0, 0, 1.0), (0, 0, 0, -2.0), (1, 1, 0, -2.0), (2, 1, 0, 5.0)])
     assert popularity.of_all(2).tolist() == [0.0, 3.0]
+
+
+@given(st.lists(row, max_size=30), st.lists(row, max_size=10))
+def test_a_partition_put_in_elsewhere_has_earned_there_what_it_had(rows: Rows, others: Rows) -> None:
+    """Whatever else is known there and however far apart the times are."""
+    rows, others = [(0, *one[1:]) for one in rows], [(1, *one[1:]) for one in others]
+    source, other, together = Popularity(HALF_LIFE), Popularity(HALF_LIFE), Popularity(HALF_LIFE)
+    add(source, rows)
+    add(other, others)
+    add(together, others + rows)
+    item, sums, newest = source.earned(0)
+    other.put(0, item, sums, newest, ITEMS)
+    np.testing.assert_allclose(other.of_all(ITEMS), together.of_all(ITEMS), rtol=1e-9, atol=1e-9)
+
+
+def test_a_partition_that_is_long_behind_the_others_is_kept_without_overflow() -> None:
+    popularity = Popularity(HALF_LIFE)
+    add(popularity, [(0, 1, 0, 5.0), (1, 2, 3_000 * HALF_LIFE, 5.0)])
+    _, sums, newest = popularity.earned(0)
+    assert newest == 0
+    assert np.isfinite(sums).all()

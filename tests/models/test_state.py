@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.state import Arena, HiddenStates, Slots, account_arena, merchant_arena
+from models.slots import Slots
+from models.state import Arena, HiddenStates, account_arena, merchant_arena
 
 entities = st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcde")), max_size=30)
 #: Batches of entities, and between them partitions that are dropped.
