@@ -4,9 +4,9 @@ A chunk is one partition's part of a poll; a prepared batch is what one SQL tran
 once and never recomputed: a batch may be sent again, byte for byte, after a lost connection.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -64,6 +64,16 @@ def usable_by_partition(chunks: Sequence[Chunk]) -> list[tuple[OwnedPartition, l
     return list(found.values())
 
 
+@dataclass(frozen=True, slots=True)
+class FreshRows:
+    """All rows that a batch adds to an outbox of a partition, in order: those at positions from begin on and before
+    end. There may be none."""
+
+    begin: int
+    end: int
+    rows: Sequence[Any]
+
+
 #: Runs inside a batch's transaction.
 Finish = Callable[[Connection], None]
 
@@ -80,6 +90,8 @@ class PartitionWork:
     finish: Sequence[Finish] = ()
     #: Names of the outboxes that it adds rows to; the relay looks there after the commit.
     outboxes: frozenset[str] = frozenset()
+    #: Outbox -> its rows, so that the relay need not read them; for such an outbox in every batch of the partition.
+    fresh: Mapping[str, FreshRows] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from streams.transport import LogTruncated
 log = structlog.get_logger(__name__)
 
 LONGEST_CLAIM_BACKOFF = 2.0
+#: How long a release waits for the relays: what they have published and not noted would come again.
+RELAY_SECONDS = 1.0
 
 
 class Background(Protocol):
@@ -186,6 +188,8 @@ class Flow:
         drained = [pipeline.drained(self._drain_seconds) for pipeline in self._pipelines.values()]
         if not all(await asyncio.gather(*drained)):
             log.warning("batches in flight were abandoned in a rebalance; SQL's epoch keeps them out")
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(None, relay.settle, RELAY_SECONDS) for relay in self._relays))
 
     # From the pipelines, on their threads.
 
@@ -195,9 +199,9 @@ class Flow:
             end = self._ends.get((claim.topic, claim.partition))
             if end is not None and work.owner.usable:
                 self._report_lag(claim.topic, claim.partition, end, work.advance.next_offset)
-            if work.outboxes:
+            if work.outboxes or work.fresh:
                 for relay in self._relays:
-                    relay.wake(work.owner, work.outboxes)
+                    relay.wake(work.owner, work.outboxes, work.fresh)
 
     def on_failure(self, error: BaseException) -> None:
         if self._stopping and isinstance(error, DatabaseUnavailable):

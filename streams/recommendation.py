@@ -17,7 +17,7 @@ from models.recommending import Answer, Recommender, Slates
 from storage.progress import Advance, Claim
 from streams.activation import Activation
 from streams.alerts import deterministic_id
-from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
+from streams.batch import Chunk, FreshRows, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.catalogue_watch import CatalogueWatch
 from streams.decode_engagements import DecodedEngagements, decode_engagements
 from streams.engagement_source import EngagementSource
@@ -25,8 +25,9 @@ from streams.events import engagements_of
 from streams.health import FlowMetrics
 from streams.policy_watch import POLICY_KIND, PolicyWatch
 from streams.recommendation_metrics import RecommendationMetrics
+from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RecommendedRows, RowEncoder
+from streams.rows import RowEncoder
 
 #: The names in stream_controls under which a partition's policy and its catalogue version are recorded.
 POLICY_CONTROL, CATALOGUE_CONTROL = "policy", "catalogue"
@@ -197,8 +198,14 @@ class RecommendationProcessor:
             encoded += self._rows.recommendations(claim, decoded, made)
         finish = list(self._activations(part, using))
         outboxes = {"recommendations"} if made is not None else set()
+        fresh = FreshRows(part.base, part.state.position, [] if made is None else made.published(decoded))
         return PartitionWork(
-            owner, step, encoded, finish, frozenset(outboxes | ({"dead_letters"} if decoded.dead else set()))
+            owner,
+            step,
+            encoded,
+            finish,
+            frozenset(outboxes | ({"dead_letters"} if decoded.dead else set())),
+            {"recommendations": fresh},
         )
 
     def _recommended(

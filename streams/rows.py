@@ -18,6 +18,7 @@ from storage.bulk import EncodedRows, SharedTexts, encode_rows
 from storage.progress import Claim
 from streams.decode import DecodedFeedback, DecodedTransactions
 from streams.decode_engagements import DecodedEngagements
+from streams.recommended_rows import RecommendedRows
 from streams.records import MILLISECONDS_A_DAY, DeadRecord
 
 #: A record above the size limit keeps this much of its key and of its value; every other dead letter is kept whole.
@@ -48,36 +49,6 @@ class ShadowRows:
     threshold: float
     score_kind: str
     model: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendedRows:
-    """n slates of up to K items, each out of up to C candidates, all in answer to engagements of one partition.
-
-    row int64[n]: the row of each one's cause among the decoded engagements, none twice; recommendation_id, policy: one
-    for each slate; made_at: of all, epoch milliseconds; catalogue: the version that was chosen from; seed uint64[n]: of
-    the draws; candidates int64[n, C]: keys of items (models/catalogue.py), in any order; log_weights float32[n, C]: the
-    floor included; present bool[n, C]: false where there is no candidate; item_id: the items of each slate in their
-    order, at least one and at most K; propensity, prefix, score float[n, K]: of each position, whatever beyond the
-    slate's last."""
-
-    row: npt.NDArray[np.int64]
-    recommendation_id: Sequence[str]
-    policy: Sequence[str]
-    made_at: int
-    catalogue: str
-    floor: float
-    seed: npt.NDArray[np.uint64]
-    candidates: npt.NDArray[np.int64]
-    log_weights: npt.NDArray[np.float32]
-    present: npt.NDArray[np.bool_]
-    item_id: Sequence[Sequence[str]]
-    propensity: npt.NDArray[np.float64]
-    prefix: npt.NDArray[np.float64]
-    score: npt.NDArray[np.floating[Any]]
-
-    def __len__(self) -> int:
-        return len(self.row)
 
 
 class RowEncoder:

@@ -60,9 +60,13 @@ class Woken:
 
     def __init__(self) -> None:
         self.owners: list[Any] = []
+        self.settled = False
 
-    def wake(self, owner: Any, outboxes: Any = None) -> None:
+    def wake(self, owner: Any, outboxes: Any = None, fresh: Any = None) -> None:
         self.owners.append((owner.claim.partition, outboxes))
+
+    def settle(self, timeout: float) -> None:
+        self.settled = True
 
 
 @dataclass
@@ -194,6 +198,7 @@ def test_a_release_refuses_what_comes_after_it_and_waits_for_what_is_on_its_way(
     here.stage.empties = False
     asyncio.run(here.flow.release())
     assert here.stage.drains == [5.0]
+    assert here.relay.settled, "else the next owner would publish again what is not noted yet"
     asyncio.run(here.flow.deliver(here.topic, 0, records(0, 3), 1))
     assert here.stage.buffer.take(10, 0) == []
     assert not here.flow.health()["ready"]

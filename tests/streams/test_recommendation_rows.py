@@ -10,8 +10,9 @@ import pytest
 from models.catalogue import item_key
 from storage.database import Database
 from streams.decode_engagements import DecodedEngagements, decode_engagements
+from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RecommendedRows, RowEncoder
+from streams.rows import RowEncoder
 from tests.streams.test_rows import AT, CLAIM, KafkaRecord, json_of, moment, read, write
 
 

@@ -29,8 +29,9 @@ from streams.items import ItemsProcessor
 from streams.policy_watch import PolicyWatch
 from streams.recommendation import RecommendationProcessor
 from streams.recommendation_metrics import RecommendationMetrics
+from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RecommendedRows, RowEncoder
+from streams.rows import RowEncoder
 
 #: Milliseconds of traffic that share a batch.
 STEP = 250
