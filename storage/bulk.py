@@ -94,86 +94,126 @@ def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
                 connection.exec_driver_sql(f"INSERT INTO {name} ({names}) VALUES ({marks})", part.payload)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A column of fixed width as COPY has it: numpy type code, bytes; least and most of an integer column; shift and
+    factor that turn days and milliseconds since 1970 into PostgreSQL's since 2000."""
+
+    code: str
+    width: int
+    limits: tuple[int, int] | None
+    shift: int = 0
+    factor: int = 1
+
+
+_CODES: tuple[tuple[type, str, int], ...] = (
+    (SmallInteger, ">i2", 2),
+    (BigInteger, ">i8", 8),
+    (Integer, ">i4", 4),
+    (Double, ">f8", 8),
+    (Boolean, "u1", 1),
+    (Date, ">i4", 4),
+    (UtcTimestamp, ">i8", 8),
+)
+
+
+@functools.cache
+def _fixed_columns(table: Table) -> dict[str, _Fixed]:
+    """Those of a table's columns that have a fixed width, by name."""
+    found = {}
+    for column in table.c:
+        for kind, code, width in _CODES:
+            if isinstance(column.type, kind):
+                bounds = np.iinfo(code) if code[1] == "i" else None
+                limits = None if bounds is None else (int(bounds.min), int(bounds.max))
+                shift, factor = 0, 1
+                if kind is Date:
+                    shift = EPOCH_2000_DAYS
+                elif kind is UtcTimestamp:
+                    shift, factor = EPOCH_2000_MILLISECONDS, 1000
+                found[column.name] = _Fixed(code, width, limits, shift, factor)
+                break
+    return found
+
+
 def _refuse_what_does_not_fit(table: Table, name: str, values: Any, rows: int) -> None:
     """numpy would wrap a number that is too large and cut off a fraction, without a word."""
-    where = f"{table.name}.{name}"
-    if isinstance(values, (np.ndarray, list)) and len(values) != rows:
-        raise ValueError(f"{where} has {len(values)} values for {rows} rows")
-    code, _ = _fixed_format(table.c[name].type) or ("", 0)
-    if code[1:2] != "i" or not isinstance(values, (np.ndarray, int, float)):
+    array = isinstance(values, np.ndarray)
+    if (array or isinstance(values, list)) and len(values) != rows:
+        raise ValueError(f"{table.name}.{name} has {len(values)} values for {rows} rows")
+    fixed = _fixed_columns(table).get(name)
+    if fixed is None or fixed.limits is None or not (array or isinstance(values, (int, float))):
         return
-    numbers, limits = np.asarray(values), np.iinfo(code)
-    if numbers.dtype.kind not in "iu":
-        raise TypeError(f"{where} takes integers, not {numbers.dtype}")
-    narrower = numbers.dtype.itemsize > limits.dtype.itemsize or numbers.dtype.kind == "u"
-    if narrower and rows and (numbers.min() < limits.min or numbers.max() > limits.max):
-        raise OverflowError(f"{where} takes {limits.min} to {limits.max}, not {numbers.min()} to {numbers.max()}")
+    least, most = fixed.limits
+    if array:
+        kind, wider = values.dtype.kind, values.dtype.itemsize > fixed.width or values.dtype.kind == "u"
+        lowest, highest = (int(values.min()), int(values.max())) if kind in "iu" and wider and rows else (0, 0)
+    else:
+        kind = "i" if isinstance(values, int) and not isinstance(values, bool) else type(values).__name__
+        lowest = highest = values if kind == "i" else 0
+    if kind not in ("i", "u"):
+        raise TypeError(f"{table.name}.{name} takes integers, not {values.dtype if array else kind}")
+    if lowest < least or highest > most:
+        raise OverflowError(f"{table.name}.{name} takes {least} to {most}, not {lowest} to {highest}")
 
 
 # PostgreSQL
 
-_FIXED: dict[type, tuple[str, int]] = {
-    SmallInteger: (">i2", 2),
-    BigInteger: (">i8", 8),
-    Integer: (">i4", 4),
-    Double: (">f8", 8),
-    Boolean: ("u1", 1),
-    Date: (">i4", 4),
-    UtcTimestamp: (">i8", 8),
-}
-
-
-def _fixed_format(column_type: Any) -> tuple[str, int] | None:
-    for kind, layout in _FIXED.items():
-        if isinstance(column_type, kind):
-            return layout
-    return None
-
 
 def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
-    numbers = {name: values for name, values in columns.items() if _is_fixed(table, name, values)}
+    fixed = _fixed_columns(table)
+    numbers = {
+        name: values
+        for name, values in columns.items()
+        if name in fixed and values is not None and not isinstance(values, list)
+    }
     constants = {
         name: NULL if value is None else _piece_encoder(table.c[name].type)(value)
         for name, value in columns.items()
         if name not in numbers and not isinstance(value, list)
     }
     varying = [name for name in columns if name not in numbers and name not in constants]
-    prefixes = _fixed_parts(table, numbers, constants, len(columns), rows)
+    prefixes = _fixed_parts(fixed, numbers, constants, len(columns), rows)
     pieces = [_pieces(table, name, columns[name]) for name in varying]
     payload = b"".join(itertools.chain.from_iterable(zip(prefixes, *pieces, strict=True)))
     return EncodedRows(table, (*numbers, *constants, *varying), rows, payload)
 
 
-def _is_fixed(table: Table, name: str, values: Any) -> bool:
-    """Fixed width and never NULL."""
-    return _fixed_format(table.c[name].type) is not None and values is not None and not isinstance(values, list)
-
-
 def _fixed_parts(
-    table: Table, numbers: Mapping[str, Any], constants: Mapping[str, bytes], fields: int, rows: int
+    fixed: Mapping[str, _Fixed], numbers: Mapping[str, Any], constants: Mapping[str, bytes], fields: int, rows: int
 ) -> list[bytes]:
     """The beginning of each row: the field count, the fixed-width fields, each behind its length, and what is the same
     in every row."""
-    layout: list[tuple[str, str]] = [("fields", ">i2")]
-    for name in numbers:
-        code, _ = _fixed_format(table.c[name].type) or ("", 0)
-        layout += [(f"{name}_length", ">i4"), (name, code)]
-    layout += [(name, f"V{len(piece)}") for name, piece in constants.items()]
-    records = np.empty(rows, np.dtype(layout))
-    records["fields"] = fields
+    codes = tuple((name, fixed[name].code, fixed[name].width) for name in numbers)
+    template = _template(codes, tuple((name, len(piece)) for name, piece in constants.items()), fields)
+    records = np.repeat(template, rows)
     for name, values in numbers.items():
-        column_type = table.c[name].type
-        _, width = _fixed_format(column_type) or ("", 0)
-        records[f"{name}_length"] = width
-        if isinstance(column_type, Date):
-            values = np.asarray(values) - EPOCH_2000_DAYS
-        elif isinstance(column_type, UtcTimestamp):
-            values = (np.asarray(values, np.int64) - EPOCH_2000_MILLISECONDS) * 1000
+        column = fixed[name]
+        if column.factor != 1:
+            values = (np.asarray(values, np.int64) - column.shift) * column.factor
+        elif column.shift:
+            values = np.asarray(values) - column.shift
         records[name] = values
     for name, piece in constants.items():
         records[name] = np.void(piece)
     parts: list[bytes] = records.view(f"V{records.dtype.itemsize}").tolist()
     return parts
+
+
+@functools.lru_cache(maxsize=256)
+def _template(
+    codes: tuple[tuple[str, str, int], ...], constants: tuple[tuple[str, int], ...], fields: int
+) -> npt.NDArray[Any]:
+    """One record with the field count and the lengths of its fixed-width fields filled in."""
+    layout: list[tuple[str, str]] = [("fields", ">i2")]
+    for name, code, _ in codes:
+        layout += [(f"{name}_length", ">i4"), (name, code)]
+    layout += [(name, f"V{length}") for name, length in constants]
+    record = np.zeros(1, np.dtype(layout))
+    record["fields"] = fields
+    for name, _, width in codes:
+        record[f"{name}_length"] = width
+    return record
 
 
 _pack_length = struct.Struct(">i").pack
@@ -220,13 +260,13 @@ _recurring = _Pieces({None: NULL})
 
 
 def _pieces(table: Table, name: str, values: list[Any]) -> Sequence[bytes]:
-    column_type = table.c[name].type
     if isinstance(values, SharedTexts):
         return values.pieces
     if values.count(None) == len(values):
         return [NULL] * len(values)
+    column_type = table.c[name].type
     if isinstance(column_type, (Double, BigInteger, Integer, SmallInteger)):
-        return _number_pieces(column_type, values)
+        return _number_pieces(_fixed_columns(table)[name], values)
     if not isinstance(column_type, Text):
         piece = _piece_encoder(column_type)
         return [NULL if value is None else piece(value) for value in values]
@@ -235,12 +275,11 @@ def _pieces(table: Table, name: str, values: list[Any]) -> Sequence[bytes]:
     return _text_pieces(values)
 
 
-def _number_pieces(column_type: Any, values: list[Any]) -> list[bytes]:
-    code, width = _fixed_format(column_type) or ("", 0)
-    records = np.empty(len(values), [("length", ">i4"), ("number", code)])
-    records["length"] = width
+def _number_pieces(column: _Fixed, values: list[Any]) -> list[bytes]:
+    records = np.empty(len(values), [("length", ">i4"), ("number", column.code)])
+    records["length"] = column.width
     records["number"] = [0 if value is None else value for value in values]
-    pieces: list[bytes] = records.view(f"V{4 + width}").tolist()
+    pieces: list[bytes] = records.view(f"V{4 + column.width}").tolist()
     return [NULL if value is None else piece for value, piece in zip(values, pieces, strict=True)]
 
 
@@ -251,9 +290,9 @@ def _piece_encoder(column_type: Any) -> Callable[[Any], bytes]:
         return lambda value: _pack_length(len(value) + 1) + b"\x01" + value
     if isinstance(column_type, LargeBinary):
         return lambda value: _pack_length(len(value)) + value
-    code, width = _fixed_format(column_type) or ("", 0)
     if isinstance(column_type, (UtcTimestamp, Date)):
         raise TypeError("times that may be NULL are written by ordinary statements")
+    code, width = next((code, width) for kind, code, width in _CODES if isinstance(column_type, kind))
     number = np.dtype(code)
     return lambda value: _pack_length(width) + np.array(value, number).tobytes()
 
