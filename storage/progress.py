@@ -159,8 +159,8 @@ def _end_frozen_owners(connection: Connection, topic: str, topic_uuid: str, part
     )
 
 
-def advance(connection: Connection, advances: Sequence[Advance], now: datetime) -> set[tuple[int, int]]:
-    """Moves the partitions whose row still has our epoch and base offset; returns their (generation, partition).
+def advance(connection: Connection, advances: Sequence[Advance], now: datetime) -> int:
+    """Moves the partitions whose row still has our epoch and base offset; how many these are. One round trip.
 
     To be the last statement before COMMIT: the rows stay locked from here to there.
     """
@@ -171,13 +171,10 @@ def advance(connection: Connection, advances: Sequence[Advance], now: datetime) 
         "AND epoch = :epoch AND next_offset = :base_offset"
     )
     moment = _moment(connection, now)
-    moved = set()
     # In one order everywhere, so that two workers cannot wait for each other.
-    for step in sorted(advances, key=lambda s: (s.topic_generation, s.partition)):
-        values = {name: getattr(step, name) for name in Advance.__dataclass_fields__}
-        if connection.execute(statement, {**values, "now": moment}).rowcount:
-            moved.add((step.topic_generation, step.partition))
-    return moved
+    steps = sorted(advances, key=lambda step: (step.topic_generation, step.partition))
+    values = [{name: getattr(step, name) for name in Advance.__dataclass_fields__} | {"now": moment} for step in steps]
+    return connection.execute(statement, values).rowcount if values else 0
 
 
 def set_backend_pid(connection: Connection, owned: Collection[tuple[int, int, int]], pid: int) -> None:

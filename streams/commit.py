@@ -134,8 +134,7 @@ class Committer:
                 for work in works:
                     for finish in work.finish:
                         finish(connection)
-                moved = advance(connection, [work.advance for work in works], self._clock())
-                if len(moved) != len(works):
+                if advance(connection, [work.advance for work in works], self._clock()) != len(works):
                     raise PartitionsMoved
 
     def _note_backend(self, connection: Connection, works: Sequence[PartitionWork]) -> None:
