@@ -286,11 +286,15 @@ def topics_create(
 
 @database.command("upgrade")
 def database_upgrade() -> None:
-    """Bring the schema to this version."""
-    from storage.database import upgrade
+    """Bring the schema to this version, with partitions for the days ahead."""
+    from ops.clock import utc_now
+    from storage.database import open_database, upgrade
+    from storage.day_partitions import ensure_days
 
-    revision = upgrade(load_settings().database.get_secret_value())
-    print(f"schema is at {revision}")
+    url = load_settings().database.get_secret_value()
+    revision = upgrade(url)
+    made = ensure_days(open_database(url), utc_now().date())
+    print(f"schema is at {revision}" + (f", {len(made)} partitions were made for the days ahead" if made else ""))
 
 
 @dead_letters.command("list")
@@ -443,7 +447,7 @@ def bench_recommendation(
     """How well the recommender does in public simulators, beside others; its gate and its speed. All parts: hours."""
     from ops.bench.recommendation.command import run_recommendation
 
-    result = run_recommendation([name.strip() for name in parts.split(",") if name.strip()], seed, quiet=as_json)
+    result = run_recommendation(names_in(parts), seed, quiet=as_json)
     if as_json:
         print_json(result)
 
@@ -467,8 +471,33 @@ def bench_throughput(
         partitions=partitions,
         hidden=hidden,
         rounds=rounds,
-        peers=[peer for peer in peers.split(",") if peer],
+        peers=names_in(peers),
         quiet=as_json,
     )
     if as_json:
         print_json(result)
+
+
+@bench.command("faults")
+def bench_faults(
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of faults, the load and everything by chance.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="A round is one fault under load, healing, and the check.")] = 30,
+    faults: Annotated[str, typer.Option(help="Only these, with commas; default: all, in turn.")] = "",
+    results: Annotated[
+        Path | None, typer.Option(help="Append finished rounds to this file (JSON lines), and go on behind them.")
+    ] = None,
+    bug: Annotated[
+        str | None, typer.Option(help="Plant this bug in the workers, to see that it is found; docs/reliability.md.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Kill, freeze and cut off real workers and services under load, and check that nothing is lost or doubled."""
+    from ops.bench.faults.command import run_faults
+
+    found = run_faults(seed=seed, rounds=rounds, faults=names_in(faults), results=results, bug=bug, quiet=as_json)
+    if as_json:
+        print_json(found)
+
+
+def names_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

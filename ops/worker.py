@@ -18,10 +18,12 @@ import structlog
 import torch
 import uvloop
 
+from ops.clock import utc_now
 from ops.compose import WorkerFailed, build_flow
 from ops.health_server import HealthServer
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable, SchemaOutdated, open_database
+from storage.day_partitions import ensure_days
 from storage.registry import ModelRecord, ModelRegistry
 from streams.app import AppSettings, FlowApp, build_app
 from streams.detection import MODEL_NAME
@@ -34,6 +36,7 @@ from streams.kafka import (
     check_broker,
     describe_topics,
 )
+from streams.periodic import Periodic
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,8 @@ log = structlog.get_logger(__name__)
 ABSENT = (KafkaUnavailable, TopicMissing, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
+#: Between two looks whether the hot tables have partitions for the days ahead.
+DAYS_SECONDS = 3600.0
 
 
 def run_worker(settings: Settings) -> None:
@@ -58,7 +63,21 @@ def run_worker(settings: Settings) -> None:
     champion = wait_for_champion(registry, stopping)
     if champion is None:
         return
-    uvloop.run(_serve(settings, kafka, database, registry, champion, stopping))
+    days = Periodic("day-partitions", DAYS_SECONDS, lambda: make_days(database))
+    with suppress(DatabaseUnavailable):  # partitions can wait, the rows of their days find a place
+        make_days(database)
+    days.start()
+    try:
+        uvloop.run(_serve(settings, kafka, database, registry, champion, stopping))
+    finally:
+        days.stop()
+
+
+def make_days(database: Database) -> None:
+    """Partitions for the days ahead, where the database has any. Raises DatabaseUnavailable."""
+    made = ensure_days(database, utc_now().date())
+    if made:
+        log.info("partitions were made for the days ahead", partitions=len(made), last=made[-1])
 
 
 def wait_for_services(settings: Settings, kafka: KafkaSettings, stopping: threading.Event) -> bool:

@@ -147,8 +147,8 @@ def open_database(url: str) -> Database:
     return Database(engine)
 
 
-def upgrade(url: str) -> str:
-    """Brings the schema to the newest revision and returns it; two at once wait for each other."""
+def upgrade(url: str, revision: str = "head") -> str:
+    """Brings the schema to the newest revision (or another) and returns it; two at once wait for each other."""
     database = open_database(url)
     try:
         with database.begin() as connection:
@@ -156,10 +156,10 @@ def upgrade(url: str) -> str:
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config = _alembic_config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         database.engine.dispose()
-    return head_revision()
+    return head_revision() if revision == "head" else revision
 
 
 def current_revision(database: Database) -> str | None:

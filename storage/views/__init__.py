@@ -67,6 +67,12 @@ def create_views(connection: Connection, names: Sequence[str]) -> None:
         connection.exec_driver_sql(view_sql(name, connection.dialect.name))
 
 
+def replace_views(connection: Connection, names: Sequence[str]) -> None:
+    """On PostgreSQL, in this order: the views as they are now, with the same columns; who may read them still may."""
+    for name in names:
+        connection.exec_driver_sql(view_sql(name, "postgresql").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+
+
 def let_analysts_read(connection: Connection, names: Sequence[str]) -> None:
     """On PostgreSQL: the role that may read these views, made if need be and if we may create roles; else a notice."""
     if connection.dialect.name != "postgresql":

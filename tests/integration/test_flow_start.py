@@ -79,6 +79,7 @@ def test_a_worker_that_starts_first_waits_for_everything_in_turn_and_says_what_i
         deployment.register(detector)
 
         worker.wait_ready()
+        says(worker, "partitions were made for the days ahead")
         with Load(deployment, rate=100, seed=31) as load:
             deployment.wait_outcomes(20)
             load.stop()

@@ -1,0 +1,150 @@
+"""The hot tables' partitions on PostgreSQL: one for each day, of Kafka records' timestamps, made some days ahead.
+
+Each of the tables has a partition `_before` for all that was recorded before its first day, and one `_default`, which
+takes the rows of days that nobody has made a partition for: no row is ever refused for want of one. What a partition
+covers is read from the database's catalogue, not from its name. SQLite has plain tables; everything here does nothing
+there.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import structlog
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
+
+from storage.database import Database, LockUnavailable
+
+log = structlog.get_logger(__name__)
+
+PARTITIONED = (
+    "transactions",
+    "predictions",
+    "shadow_predictions",
+    "duplicates",
+    "engagements",
+    "recommendations",
+    "recommendation_items",
+)
+DAYS_AHEAD = 7
+#: After a longer pause the days without records share one partition.
+LONGEST_PAUSE = 31
+#: Rows of one day that are taken out of the default partition; a day with more of them stays there.
+MOST_MOVED = 100_000
+#: Key of PostgreSQL's advisory lock.
+PARTITIONS_LOCK = 4_815_162_345
+#: Who waits for a lock holds up everybody who comes after, so nobody waits for longer than this.
+LOCK_TIMEOUT = "200ms"
+ONE_DAY = timedelta(days=1)
+
+_BOUND = r"\((?:'([-\d]+)'|MINVALUE|MAXVALUE)\)"
+_BOUNDS = re.compile(rf"FOR VALUES FROM {_BOUND} TO {_BOUND}")
+
+
+@dataclass(frozen=True, slots=True)
+class DayPartition:
+    """A partition of a table: the days from `first` (None: from the beginning) until before `end`; the default one has
+    no end."""
+
+    table: str
+    name: str
+    first: date | None
+    end: date | None
+
+    @property
+    def is_default(self) -> bool:
+        return self.end is None
+
+
+def partitions_of(connection: Connection, table: str) -> list[DayPartition]:
+    """By their days, the default one last; none on SQLite."""
+    if connection.dialect.name != "postgresql":
+        return []
+    connection.execute(text("SET LOCAL datestyle = 'ISO'"))
+    rows = connection.execute(
+        text(
+            "SELECT child.relname, pg_get_expr(child.relpartbound, child.oid) AS bounds FROM pg_inherits "
+            "JOIN pg_class child ON child.oid = inhrelid WHERE inhparent = to_regclass(:parent)"
+        ),
+        {"parent": table},
+    )
+    found = [_partition(table, row.relname, row.bounds) for row in rows]
+    return sorted(found, key=lambda one: (one.end or date.max, one.first or date.min))
+
+
+def missing_days(partitions: Sequence[DayPartition], today: date, ahead: int = DAYS_AHEAD) -> list[tuple[date, date]]:
+    """The ranges [first, end) to make partitions for, so that all is covered from the last partition there is, until
+    `ahead` days after today. A pause longer than LONGEST_PAUSE days is one range."""
+    covered = max((one.end for one in partitions if one.end is not None), default=today)
+    ranges = []
+    if (today - covered).days > LONGEST_PAUSE:
+        ranges.append((covered, today))
+        covered = today
+    while covered <= today + ahead * ONE_DAY:
+        ranges.append((covered, covered + ONE_DAY))
+        covered += ONE_DAY
+    return ranges
+
+
+def ensure_days(database: Database, today: date) -> list[str]:
+    """Makes the partitions of today and of the days ahead that are missing, and returns their names. What cannot be
+    done without waiting for others is left for the next time. Raises DatabaseUnavailable."""
+    made: list[str] = []
+    if database.dialect == "postgresql":
+        for table in PARTITIONED:
+            try:
+                made += _ensure_days_of(database, table, today)
+            except LockUnavailable as error:
+                log.info("the table is busy; its next days are added later", table=table, error=str(error))
+            except ProgrammingError as error:
+                if not isinstance(error.orig, InsufficientPrivilege):
+                    raise
+                log.warning("may not add days to a table; `headgate db upgrade` as its owner does", table=table)
+    return made
+
+
+def _ensure_days_of(database: Database, table: str, today: date) -> list[str]:
+    made = []
+    with database.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": PARTITIONS_LOCK}).scalar():
+            return []  # another worker is at it
+        for first, end in missing_days(partitions_of(connection, table), today):
+            if _make(connection, table, first, end):
+                made.append(_name(table, first))
+    return made
+
+
+def _make(connection: Connection, table: str, first: date, end: date) -> bool:
+    """Attached, not created as a partition: that would lock the whole table. False where the default partition holds
+    too many rows of these days."""
+    default, name, days = f"{table}_default", _name(table, first), {"first": first, "end": end}
+    connection.execute(text(f"LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE"))
+    inside = "day >= :first AND day < :end"
+    there = text(f"SELECT count(*) FROM (SELECT 1 FROM {default} WHERE {inside} LIMIT :most) AS there")
+    rows = connection.execute(there, {**days, "most": MOST_MOVED + 1}).scalar() or 0
+    if rows > MOST_MOVED:
+        log.warning("a day stays in the default partition", table=table, day=str(first), rows=rows)
+        return False
+    connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
+    if rows:
+        connection.execute(
+            text(f"WITH moved AS (DELETE FROM {default} WHERE {inside} RETURNING *) INSERT INTO {name} TABLE moved"),
+            days,
+        )
+    connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{first}') TO ('{end}')"))
+    return True
+
+
+def _name(table: str, first: date) -> str:
+    return f"{table}_{first:%Y%m%d}"
+
+
+def _partition(table: str, name: str, bounds: str) -> DayPartition:
+    match = _BOUNDS.fullmatch(bounds)
+    if match is None:
+        return DayPartition(table, name, None, None)
+    return DayPartition(table, name, *(None if day is None else date.fromisoformat(day) for day in match.groups()))
