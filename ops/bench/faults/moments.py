@@ -1,0 +1,104 @@
+"""Named moments in a worker's work at which it can be made to kill or to stop itself, from outside.
+
+`plant` wraps the product's own functions in this process (ops/bench/faults/worker.py); the product knows nothing of it.
+Nothing happens until somebody writes a moment's name and "kill" or "stop" into the file that the process looks at, each
+time it comes by one; it takes the file away first, so that it happens once.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streams.commit
+import streams.flow
+import streams.relay
+from models.scoring import Scorer
+from streams.batch import PartitionWork
+from streams.commit import Committer
+from streams.sinks import KafkaSink
+
+#: What a batch must publish for the moments around its commit: so that there is something to lose and to double.
+PUBLISHED = frozenset({"alerts", "recommendations"})
+
+
+class Moments:
+    """`reached` ends or freezes the process where `file` says so."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def reached(self, moment: str) -> None:
+        if not self._file.exists():
+            return
+        wanted, action = self._file.read_text().split()
+        if wanted == moment:
+            self._file.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP if action == "stop" else signal.SIGKILL)
+
+
+def arm(file: Path, moment: str, action: str = "kill") -> None:
+    """Has the process that looks at `file` act at its next such moment."""
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(f"{moment} {action}")
+    unfinished.rename(file)
+
+
+def plant(moments: Moments) -> None:
+    """Once in a process, before its worker is put together."""
+    _plant_around_commits(moments)
+    _around(streams.relay, "move_cursor", before=lambda: moments.reached("after_publishing"))
+    _around(streams.flow, "claim_partitions", after=lambda: moments.reached("in_claim"))
+    _around(Scorer, "replace_model", after=lambda: moments.reached("in_swap"))
+    _around(KafkaSink, "publish", before=lambda: moments.reached("before_publishing"))
+
+
+def _plant_around_commits(moments: Moments) -> None:
+    """before_sending: the batch is ready, no transaction is open; before_commit: all is sent but the COMMIT;
+    after_commit: nobody was told yet."""
+    publishing = False
+
+    def wrapped_send(send: Any) -> Any:
+        def sending(self: Committer, works: Sequence[PartitionWork]) -> None:
+            nonlocal publishing
+            publishing = any(work.outboxes & PUBLISHED for work in works)
+            if publishing:
+                moments.reached("before_sending")
+            send(self, works)
+            if any(work.outboxes & PUBLISHED for work in works):
+                moments.reached("after_commit")
+
+        return sending
+
+    def wrapped_advance(advance: Any) -> Any:
+        def advancing(*arguments: Any) -> Any:
+            moved = advance(*arguments)
+            if publishing:
+                moments.reached("before_commit")
+            return moved
+
+        return advancing
+
+    swap(Committer, "_send", wrapped_send)
+    swap(streams.commit, "advance", wrapped_advance)
+
+
+def swap(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
+    """Puts something else in the place of a module's or class's function, made from what was there."""
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def _around(
+    owner: Any, name: str, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+) -> None:
+    def wrap(inner: Any) -> Any:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            before()
+            found = inner(*arguments, **named)
+            after()
+            return found
+
+        return wrapped
+
+    swap(owner, name, wrap)

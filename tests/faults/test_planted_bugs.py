@@ -1,0 +1,56 @@
+"""The fault benchmark finds what it is there for: workers are given bugs, and a round under a fault reports them."""
+
+import pytest
+
+from ops.bench.faults.audit import Auditor, settled
+from ops.bench.faults.bugs import BUGS
+from ops.bench.faults.rounds import Result, run_round
+from ops.bench.faults.schedule import Round
+from ops.bench.faults.world import NAMES, World
+
+#: What is said of each, and how it counts. The last one spoils the states for good.
+COMPLAINTS = {
+    "publish_before_commit": ("repeated in Kafka with another content", "doubled"),
+    "replay_that_emits": ("repeated in Kafka with another content", "doubled"),
+    "relay_that_skips": ("in SQL, not in Kafka", "lost"),
+    "no_epoch_check": ("outcome none", "lost"),
+    "state_lost": ("undisturbed", "state_errors"),
+}
+
+
+@pytest.fixture(scope="module")
+def auditor(running_world: World) -> Auditor:
+    return Auditor.of(running_world.deployment)
+
+
+def give(world: World, bug: str | None) -> None:
+    """Both workers are started anew with it."""
+    world.bug = bug
+    for name in NAMES:
+        world.stop_worker(name)
+    world.mend()
+
+
+def round_with(world: World, auditor: Auditor, bug: str, number: int) -> Result:
+    give(world, bug)
+    return run_round(world, auditor, 0, Round(number, BUGS[bug][1], number))[0]
+
+
+def test_a_world_without_a_bug_gives_no_reason_to_complain(running_world: World, auditor: Auditor) -> None:
+    running_world.load.pause()
+    assert settled(running_world.deployment, 60) == []
+    assert auditor.check().violations == []
+    running_world.load.resume()
+
+
+@pytest.mark.parametrize("number", range(len(COMPLAINTS)), ids=list(COMPLAINTS))
+def test_a_planted_bug_is_found_and_named(running_world: World, auditor: Auditor, number: int) -> None:
+    bug = list(COMPLAINTS)[number]
+    text, kind = COMPLAINTS[bug]
+    result = round_with(running_world, auditor, bug, number)
+    assert any(text in violation for violation in result.violations), list(result.violations)
+    assert getattr(result, kind) > 0
+
+
+def test_every_bug_that_can_be_planted_is_looked_for() -> None:
+    assert COMPLAINTS.keys() == BUGS.keys()

@@ -1,0 +1,45 @@
+"""What rounds came to: kept in a file, read again where a run goes on, and summed up."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.bench.faults.command import chosen_faults, described, table
+from ops.bench.faults.injections import FAULTS
+from ops.bench.faults.rounds import Result, append_result, read_results, summary
+from ops.bench.measure import BenchmarkFailed
+
+
+def result(seed: int, number: int, fault: str = "freeze", stall: float = 1.0, lost: int = 0) -> Result:
+    return Result(seed, number, fault, 10.0, stall, records=100, lost=lost, violations=["lost: x"] * lost)
+
+
+def test_finished_rounds_of_the_same_seed_are_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "rounds.jsonl"
+    assert read_results(file, 1) == []
+    for one in (result(1, 0), result(2, 0), result(1, 1, lost=2)):
+        append_result(file, one)
+    assert read_results(file, 1) == [result(1, 0), result(1, 1, lost=2)]
+
+
+def test_the_summary_counts_by_fault_and_over_all() -> None:
+    found = summary([result(1, 0), result(1, 1, stall=4.0), result(1, 2, "leave", stall=3.0, lost=2)])
+    assert (found["rounds"], found["lost"], found["doubled"], found["state_errors"]) == (3, 2, 0, 0)
+    assert found["max_stall_seconds"] == 4.0
+    assert found["by_fault"]["freeze"]["rounds"] == 2
+    assert found["by_fault"]["leave"]["lost"] == 2
+    assert table(found).row_count == 3
+
+
+def test_without_rounds_there_is_nothing_to_sum_up() -> None:
+    assert summary([])["max_stall_seconds"] == 0.0
+
+
+def test_an_unknown_fault_is_refused_by_name() -> None:
+    with pytest.raises(BenchmarkFailed, match="no fault 'meteor'"):
+        chosen_faults(["freeze", "meteor"])
+    assert chosen_faults([]) == list(FAULTS)
+
+
+def test_every_fault_says_what_it_does() -> None:
+    assert all(len(text) > 20 for text in described().values())
