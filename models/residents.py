@@ -156,6 +156,10 @@ class Residents:
         """Changes that were taken and came to nothing are changes still."""
         self._slots.change_again(partition, packed.ids, gone)
 
+    def change_everything(self, partition: int) -> None:
+        """The next changes hold all that is resident."""
+        self._slots.change_everything(partition)
+
     def evict(self, partition: int, count: int) -> Packed:
         """At most so many of a partition leave, those whose last events lie furthest back."""
         slots = self._slots.longest_untouched(partition, count)
@@ -227,3 +231,8 @@ class Kept:
             self.kinds[name].admit(partition, packed, changed=False)
         if self._whole is not None and changes.whole:
             self._whole.put_partition(partition, changes.whole)
+
+    def change_everything(self, partition: int) -> None:
+        """The next changes hold all that is resident, for a reader that knows nothing yet."""
+        for residents in self.kinds.values():
+            residents.change_everything(partition)

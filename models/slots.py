@@ -119,6 +119,11 @@ class Slots:
         self._changed[[known[entity] for entity in ids if entity in known]] = True
         self._gone.setdefault(partition, set()).update(entity for entity in gone if entity not in known)
 
+    def change_everything(self, partition: int) -> None:
+        """All that is resident is a change, and what left is none: for a reader that knows nothing yet."""
+        self._changed[: self._next] |= self._partition[: self._next] == partition
+        self._gone.pop(partition, None)
+
     def longest_untouched(self, partition: int, count: int) -> npt.NDArray[np.int64]:
         """The slots of at most so many entities, whose last events lie furthest back."""
         own = np.flatnonzero(self._partition[: self._next] == partition)

@@ -16,13 +16,14 @@ from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
 from ops.clock import utc_now
 from ops.compose_recommendations import build_recommendations
+from ops.compose_state import StatePart, state_rules
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from streams.batch import OwnedPartition, Processor
-from streams.commit import Committer
+from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.drift_watch import DriftWatch
 from streams.feedback import FeedbackProcessor
@@ -49,6 +50,8 @@ from streams.sinks import (
     RedisSink,
     model_updates,
 )
+from streams.state_keeping import StateRules
+from streams.state_metrics import StateMetrics
 from streams.swap import ASK_SECONDS, ChampionWatch, Tell
 from streams.threshold_watch import ThresholdWatch
 
@@ -111,8 +114,10 @@ def build_flow(
         flow.on_database_away(failures, error)
 
     device = choose_device(settings.device)
+    state = StatePart(read_state_rules(settings), database, wait, StateMetrics(metrics.registry))
+    scorer = Scorer(load_detector(registry, champion), device=device)
     detection = DetectionProcessor(
-        Scorer(load_detector(registry, champion), device=device),
+        scorer,
         f"{champion.name}:{champion.version}",
         PartitionSource(database, rates, wait),
         rows,
@@ -125,6 +130,7 @@ def build_flow(
         owned_by(ownership, transactions),
         metrics,
         models=models,
+        keeping=state.keeping(transactions, scorer.kept, scorer.drop_partition),
         set_threshold=thresholds.apply,
         take_labels=labels.take,
         sample=drift.sample,
@@ -138,7 +144,14 @@ def build_flow(
         expiry=timedelta(days=settings.feedback_expiry_days),
     )
 
-    recommending = build_recommendations(settings, database, registry, ownership, metrics, limits, tell, wait, device)
+    recommending = build_recommendations(
+        settings, database, registry, ownership, metrics, limits, tell, wait, device, state
+    )
+
+    def on_commit(topic: str, result: CommitResult) -> None:
+        flow.on_commit(result)
+        if topic in state.snapshots:
+            state.snapshots[topic].committed()
 
     def pipeline(topic: str, processor: Processor) -> Pipeline:
         return Pipeline(
@@ -148,7 +161,7 @@ def build_flow(
             max_batch_records=settings.max_batch_records,
             clock=time.time,
             metrics=metrics,
-            on_commit=lambda result: flow.on_commit(result),
+            on_commit=lambda result: on_commit(topic, result),
             on_failure=lambda error: flow.on_failure(error),
         )
 
@@ -159,6 +172,7 @@ def build_flow(
             thresholds,
             drift,
             *recommending.background,
+            *state.snapshots.values(),
         ],
         database=database,
         kafka=kafka,
@@ -175,7 +189,7 @@ def build_flow(
         owner_name=worker,
         start_latest=settings.start_from == "latest",
         fetch_wait_ms=settings.fetch_wait_ms,
-        warnings=recommending.warnings,
+        warnings=lambda: [*recommending.warnings(), *state.warnings()],
     )
     return flow
 
@@ -213,6 +227,13 @@ def build_relays(
         Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
         Relay(RedisSink(views), [ALERTS, RECOMMENDATIONS], database, metrics, clock=utc_now),
     ]
+
+
+def read_state_rules(settings: Settings) -> StateRules:
+    try:
+        return state_rules(settings)
+    except ValueError as error:
+        raise WorkerFailed(f"HEADGATE_STATE: {settings.state!r} is no place for snapshots: {error}") from error
 
 
 def read_rates(path: Path | None) -> dict[str, float]:

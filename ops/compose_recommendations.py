@@ -8,6 +8,7 @@ from models.catalogue import Catalogue
 from models.guard_rails import SlateRules
 from models.recommending import Recommender
 from ops.clock import utc_now
+from ops.compose_state import StatePart
 from ops.settings import Settings
 from storage.database import Database
 from storage.registry import ModelRegistry
@@ -47,6 +48,7 @@ def build_recommendations(
     tell: Tell,
     wait: Wait,
     device: str,
+    state: StatePart,
 ) -> RecommendationPart:
     """With the catalogue and the policy that are there now. Raises DatabaseUnavailable."""
     rules, rows = slate_rules(settings), RowEncoder(database.dialect)
@@ -56,16 +58,18 @@ def build_recommendations(
     catalogue.load(recommender.catalogue)
     policies = PolicyWatch(registry, recommender, counters, tell, clock=utc_now)
     policies.look()
+    topic = f"{settings.topic_prefix}engagements"
     engagements = RecommendationProcessor(
         recommender,
         EngagementSource(database, wait),
         rows,
         limits,
-        owned_by(ownership, f"{settings.topic_prefix}engagements"),
+        owned_by(ownership, topic),
         policies,
         catalogue,
         metrics,
         counters,
+        state.keeping(topic, recommender.kept, recommender.drop_partition),
         rules.floor,
     )
     background = [

@@ -17,6 +17,7 @@ from ops.cli import cli
 from ops.settings import settings_table
 from streams.health import FlowMetrics
 from streams.recommendation_metrics import RecommendationMetrics
+from streams.state_metrics import StateMetrics
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = "python -m ops.documentation"
@@ -88,7 +89,8 @@ def _help(path: str) -> str:
 
 def _metric_rows() -> Iterator[tuple[str, str, str, str]]:
     flow = FlowMetrics()
-    for metric in [*vars(flow).values(), *vars(RecommendationMetrics(flow.registry)).values()]:
+    parts = (flow, RecommendationMetrics(flow.registry), StateMetrics(flow.registry))
+    for metric in [metric for part in parts for metric in vars(part).values()]:
         if isinstance(metric, MetricWrapperBase):
             (described,) = metric.describe()
             name = f"{described.name}_total" if described.type == "counter" else described.name

@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         SecretStr("redis://localhost:6379/0"), description="Redis: redis://user:password@host:port/number."
     )
     models: str = Field("models-registered", description="Model artifacts: folder, or object store URL (fsspec).")
+    state: str = Field(
+        "state-snapshots",
+        min_length=1,
+        description="Snapshots of what is known of accounts and users: folder, or object store URL (fsspec); the same "
+        "place for every worker.",
+    )
 
     # Kafka
     topic_prefix: str = Field(
@@ -143,6 +149,16 @@ class Settings(BaseSettings):
     most_of_category: int = Field(3, ge=1, description="Most items of one category in a slate.")
     reward_window_hours: float = Field(
         24, gt=0, description="Age of a slate from which its rewards count as complete; from then on they teach."
+    )
+
+    # State
+    snapshot_seconds: float = Field(
+        30, gt=0, description="How often what changed of a partition's state is kept, for a quick restart."
+    )
+    most_resident: int = Field(
+        1_000_000,
+        ge=1,
+        description="Accounts, and as many users, that a worker holds in memory; 2 KB each. The others wait in SQL.",
     )
 
     # Redis

@@ -38,14 +38,21 @@ COLUMN_NAMES = tuple(EngagementColumns.__dataclass_fields__)
 
 
 def stored_engagements(
-    connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
+    connection: Connection,
+    *,
+    topic_generation: int,
+    partition: int,
+    before_offset: int,
+    from_offset: int = 0,
+    batch_rows: int = ROWS_AT_ONCE,
 ) -> Iterator[EngagementColumns]:
-    """One partition's engagements before an offset, in offset order."""
+    """One partition's engagements from an offset on and before another, in offset order."""
     statement = (
         select(*(getattr(Engagement, name) for name in COLUMN_NAMES))
         .where(
             Engagement.topic_generation == topic_generation,
             Engagement.source_partition == partition,
+            Engagement.source_offset >= from_offset,
             Engagement.source_offset < before_offset,
         )
         .order_by(Engagement.source_offset)
@@ -67,19 +74,35 @@ def as_columns(rows: Sequence[Sequence[Any]]) -> EngagementColumns:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SlateColumns:
+    """Who got a slate for the engagement at which offset and time (epoch milliseconds)."""
+
+    source_offset: Int64s
+    user_id: list[str]
+    occurred_at: Int64s
+
+
 def stored_slates(
-    connection: Connection, *, topic_generation: int, partition: int, before_offset: int, batch_rows: int = ROWS_AT_ONCE
-) -> Iterator[tuple[list[str], Int64s]]:
-    """Who got a slate for an engagement at which time (epoch milliseconds), before an offset, in offset order."""
+    connection: Connection,
+    *,
+    topic_generation: int,
+    partition: int,
+    before_offset: int,
+    from_offset: int = 0,
+    batch_rows: int = ROWS_AT_ONCE,
+) -> Iterator[SlateColumns]:
+    """One partition's slates from an offset on and before another, in offset order."""
     statement = (
-        select(Recommendation.user_id, Recommendation.occurred_at)
+        select(Recommendation.source_offset, Recommendation.user_id, Recommendation.occurred_at)
         .where(
             Recommendation.topic_generation == topic_generation,
             Recommendation.source_partition == partition,
+            Recommendation.source_offset >= from_offset,
             Recommendation.source_offset < before_offset,
         )
         .order_by(Recommendation.source_offset)
     )
     for rows in streamed(connection, statement, batch_rows):
-        users, times = zip(*rows, strict=True)
-        yield list(users), milliseconds(times)
+        offsets, users, times = zip(*rows, strict=True)
+        yield SlateColumns(np.array(offsets, np.int64), list(users), milliseconds(times))

@@ -93,14 +93,16 @@ def stored_transactions(
     topic_generation: int,
     partition: int,
     before_offset: int,
+    from_offset: int = 0,
     batch_rows: int = 20_000,
 ) -> Iterator[TransactionColumns]:
-    """One partition's transactions before an offset, in offset order."""
+    """One partition's transactions from an offset on and before another, in offset order."""
     statement = (
         _columns()
         .where(
             Transaction.topic_generation == topic_generation,
             Transaction.source_partition == partition,
+            Transaction.source_offset >= from_offset,
             Transaction.source_offset < before_offset,
         )
         .order_by(Transaction.source_offset)

@@ -28,6 +28,7 @@ from streams.records import MILLISECONDS_A_DAY, DecodeLimits
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows
 from streams.score_counting import scored_columns
+from streams.state_keeping import StateKeeping
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
@@ -74,6 +75,7 @@ class DetectionProcessor:
         owned: Callable[[], Sequence[OwnedPartition] | None],
         metrics: FlowMetrics,
         models: Models,
+        keeping: StateKeeping,
         set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
         take_labels: Callable[[Scorer], str | None] = lambda scorer: None,
         sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
@@ -90,17 +92,20 @@ class DetectionProcessor:
         self._take_labels = take_labels
         self._labels: str | None = None
         self._sample = sample
+        self._keeping = keeping
         self._states = PartitionStates(
-            scorer, source, metrics, fold_within=rules.fold_within, alert_max_age=rules.alert_max_age
+            scorer, source, keeping, metrics, fold_within=rules.fold_within, alert_max_age=rules.alert_max_age
         )
         self._swept_at = 0.0
         self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        self._keeping.between_batches(self._states.standing(self._active), now)
         self._activated(self._models.take(self._scorer))
         self._set_threshold(self._active.model, self._scorer)
         self._labels = self._take_labels(self._scorer)
         parts = self._decode(chunks)
+        self._bring_back(parts)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
         if sweeping:
@@ -122,6 +127,7 @@ class DetectionProcessor:
         if sweeping:
             self._swept_at = now
             works += self._close_elsewhere(parts, now)
+        works = self._keeping.after_batch(works, self._states.standing(self._active))
         self._metrics.resident(self._scorer.resident_accounts, self._scorer.outdated_accounts)
         if not works:
             return None
@@ -145,6 +151,13 @@ class DetectionProcessor:
                 state.stream_time = max(state.stream_time, int(decoded.recorded_at[-1]))
             parts.append(Part(state, decoded, base, state.position, len(records)))
         return parts
+
+    def _bring_back(self, parts: Sequence[Part]) -> None:
+        """The accounts of a batch that left memory."""
+        for part in parts:
+            if len(part.decoded):
+                using = self._states.active_from(part.state, self._active)
+                self._keeping.before_batch(part.state.owner, part.decoded.account_id, part.base, using)
 
     def _flagged_events(self, events: Events, scored: ScoredBatch, now: float) -> dict[int, FlaggedEvent]:
         """Row -> the flagged event, for rows that are young enough to alert."""
@@ -241,7 +254,7 @@ class DetectionProcessor:
         state, claim = part.state, part.state.owner.claim
         place = (claim.topic_generation, claim.partition, part.base)
         if state.activation != self._active.number:
-            state.activation = self._active.number
+            state.activation, state.active_from = self._active.number, part.base
             yield Activation(*place, MODEL_CONTROL, self._active.model)
         if self._labels is not None and state.labels != self._labels:
             state.labels = self._labels

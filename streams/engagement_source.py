@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from models.engagements import ACTION_NUMBERS, Engagements
 from storage.database import Database
-from storage.engagement_history import EngagementColumns, stored_engagements, stored_slates
+from storage.engagement_history import EngagementColumns, SlateColumns, stored_engagements, stored_slates
 from storage.progress import Claim, Control, latest_control
 from streams.patience import Wait, patiently
 from streams.records import MILLISECONDS_A_DAY
@@ -32,26 +32,53 @@ class EngagementSource:
         with self._database.reading() as connection:
             return latest_control(connection, claim.topic_generation, claim.partition, name)
 
-    def engagements(self, claim: Claim) -> Iterator[Engagements]:
-        """The partition's stored engagements before the claim's next offset, in offset order."""
+    def engagements(self, claim: Claim, from_offset: int) -> Iterator[Engagements]:
+        """The partition's stored engagements from an offset on, before the claim's next one, in offset order."""
         with self._database.reading() as connection:
             for columns in stored_engagements(
                 connection,
                 topic_generation=claim.topic_generation,
                 partition=claim.partition,
+                from_offset=from_offset,
                 before_offset=claim.next_offset,
             ):
                 yield stored_as_engagements(columns)
 
-    def slates(self, claim: Claim) -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
-        """Who got a slate, and when that which it answers occurred, in offset order."""
+    def slates(self, claim: Claim, from_offset: int) -> "StoredSlates":
+        """The partition's stored slates from an offset on, before the claim's next one."""
+        return StoredSlates(self._slates(claim, from_offset))
+
+    def _slates(self, claim: Claim, from_offset: int) -> Iterator[SlateColumns]:
         with self._database.reading() as connection:
             yield from stored_slates(
                 connection,
                 topic_generation=claim.topic_generation,
                 partition=claim.partition,
+                from_offset=from_offset,
                 before_offset=claim.next_offset,
             )
+
+
+class StoredSlates:
+    """Slates in offset order, to be taken up to one offset after another."""
+
+    def __init__(self, parts: Iterator[SlateColumns]) -> None:
+        self._parts = parts
+        self._part = SlateColumns(np.zeros(0, np.int64), [], np.zeros(0, np.int64))
+        self._place = 0
+
+    def until(self, offset: int) -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
+        """Who got a slate for an engagement before this offset, and when that occurred; of those not yet taken."""
+        while True:
+            begin, self._place = self._place, int(np.searchsorted(self._part.source_offset, offset))
+            if begin < self._place:
+                yield self._part.user_id[begin : self._place], self._part.occurred_at[begin : self._place]
+            if self._place < len(self._part.user_id):
+                return
+            following = next(self._parts, None)
+            if following is None:
+                return
+            self._part, self._place = following, 0
 
 
 def stored_as_engagements(columns: EngagementColumns) -> Engagements:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from models.engagements import Engagements
 from models.hashing import stable_hash
 from models.recommending import Answer, Recommender, Slates
-from storage.progress import Advance, Claim
+from storage.progress import Advance
 from streams.activation import Activation
 from streams.alerts import deterministic_id
 from streams.batch import Chunk, FreshRows, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
@@ -28,6 +28,9 @@ from streams.recommendation_metrics import RecommendationMetrics
 from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
 from streams.rows import RowEncoder
+from streams.snapshots import Standing
+from streams.state_codec import ActiveFrom
+from streams.state_keeping import StateKeeping
 
 #: The names in stream_controls under which a partition's policy and its catalogue version are recorded.
 POLICY_CONTROL, CATALOGUE_CONTROL = "policy", "catalogue"
@@ -39,13 +42,26 @@ _SPREAD = np.uint64(0xD1342543DE82EF95)
 
 @dataclass(slots=True)
 class UserPartition:
-    """What is kept of one partition beside the recommender's arena. used: the policy and the catalogue version that
-    its latest batch used, None where that is not known."""
+    """What is kept of one partition beside the recommender's arena. activation: of the policy that its latest batch
+    used, None where that was another's, or none; active_from: the offset from which that was in use; catalogue: the
+    version that its latest batch used, None where that is not known."""
 
     owner: OwnedPartition
     position: int
     seed: np.uint64
-    used: tuple[str | None, str | None]
+    activation: int | None
+    active_from: int
+    catalogue: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Using:
+    """What a batch uses from outside its log. activation: counts those of policies, as one that comes back builds the
+    users' states anew; policy: its name, or that of what is popular; catalogue: the version."""
+
+    activation: int
+    policy: str
+    catalogue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,7 @@ class RecommendationProcessor:
         catalogue: CatalogueWatch,
         metrics: FlowMetrics,
         counters: RecommendationMetrics,
+        keeping: StateKeeping,
         floor: float,
     ) -> None:
         """floor: of exploration, as the recommender's rules have it."""
@@ -85,22 +102,28 @@ class RecommendationProcessor:
         self._catalogue = catalogue
         self._metrics = metrics
         self._counters = counters
+        self._keeping = keeping
         self._partitions: dict[int, UserPartition] = {}
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        self._keeping.between_batches(self._standing(), now)
         catalogue = self._catalogue.take(self._recommender.catalogue)
-        using = self._policies.take(), catalogue
+        policy = self._policies.take()
+        using = Using(self._recommender.activations, policy, catalogue)
         parts = self._decode(chunks)
         if not parts:
             return None
+        self._bring_back(parts)
         events = Engagements.concatenate([engagements_of(p.decoded, p.state.owner.claim.partition) for p in parts])
         answer = self._recommender.respond(events, lambda rows: self._seeds(events, rows))
         self._count(answer)
-        works, start = [], 0
+        works: list[PartitionWork] = []
+        start = 0
         for part in parts:
             stop = start + len(part.decoded)
             works.append(self._work(part, events, answer, slice(start, stop), using, now))
             start = stop
+        works = self._keeping.after_batch(works, self._standing())
         recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
         return PreparedBatch(works, sum(part.records for part in parts), now, recorded)
 
@@ -109,10 +132,29 @@ class RecommendationProcessor:
         if owned is not None:
             for gone in self._partitions.keys() - {owner.claim.partition for owner in owned}:
                 del self._partitions[gone]
-                self._recommender.drop_partition(gone)
+                self._keeping.drop(gone)
         for _ in range(TAKEN_WHEN_IDLE):
             self._catalogue.take(self._recommender.catalogue)
         return self.process([], now)
+
+    def _standing(self) -> Standing:
+        return {
+            partition: (state.owner, state.position, self._active_from(state))
+            for partition, state in self._partitions.items()
+        }
+
+    def _active_from(self, state: UserPartition) -> ActiveFrom | None:
+        """From where on a partition uses the policy in use; None where it has yet to."""
+        if state.activation != self._recommender.activations:
+            return None
+        return ActiveFrom(self._recommender.policy, state.active_from)
+
+    def _bring_back(self, parts: Sequence[Part]) -> None:
+        """The users of a batch that left memory."""
+        for part in parts:
+            if len(part.decoded):
+                using = self._active_from(part.state)
+                self._keeping.before_batch(part.state.owner, part.decoded.user_id, part.base, using)
 
     def _seeds(self, events: Engagements, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         """A slate's seed comes from the place of its cause in the log: a repeat draws the same."""
@@ -144,29 +186,39 @@ class RecommendationProcessor:
             known.owner = owner
             return known
         with self._metrics.restoring(claim.topic, claim.partition):
-            used = self._source.patiently(lambda: self._restore(claim))
-        seed = np.uint64(stable_hash(f"{claim.topic}\n{owner.topic_uuid}\n{claim.partition}"))
-        state = UserPartition(owner, claim.next_offset, seed, used)
+            state = self._source.patiently(lambda: self._restored(owner))
         self._partitions[claim.partition] = state
         return state
 
-    def _restore(self, claim: Claim) -> tuple[str | None, str | None]:
-        """Folds what is stored of a partition; may be repeated. The policy sees what came since it was activated
-        there; users who are older begin with their rings, as they did then."""
-        self._recommender.drop_partition(claim.partition)
+    def _restored(self, owner: OwnedPartition) -> UserPartition:
+        """A snapshot, and the fold of what is stored beyond it; may be repeated. The policy sees what came since it was
+        activated there; users who are older begin with their rings, as they did then."""
+        claim = owner.claim
         policy = self._source.control(claim, POLICY_CONTROL)
         catalogue = self._source.control(claim, CATALOGUE_CONTROL)
         ours = policy is not None and policy.value == self._recommender.policy
         activated = policy.from_offset if policy is not None and ours else claim.next_offset
-        for events in self._source.engagements(claim):
+        using = ActiveFrom(self._recommender.policy, activated) if ours else None
+        begin = self._keeping.restore(owner, using)
+        slates = self._source.slates(claim, begin)
+        for events in self._source.engagements(claim, begin):
+            self._keeping.before_fold(owner, events.user_id, int(events.offset[0]), using)
             first = int(np.searchsorted(events.offset, activated))
             if first:
                 self._recommender.remember(events.take(np.arange(first)))
             if first < len(events):
                 self._recommender.fold(events.take(np.arange(first, len(events))))
-        for user_ids, occurred_at in self._source.slates(claim):
-            self._recommender.note_slates(claim.partition, user_ids, occurred_at)
-        return policy.value if policy is not None and ours else None, None if catalogue is None else catalogue.value
+            for user_ids, occurred_at in slates.until(int(events.offset[-1]) + 1):
+                self._recommender.note_slates(claim.partition, user_ids, occurred_at)
+            self._keeping.after_fold(owner, using)
+        return UserPartition(
+            owner,
+            claim.next_offset,
+            np.uint64(stable_hash(f"{claim.topic}\n{owner.topic_uuid}\n{claim.partition}")),
+            activation=self._recommender.activations if ours else None,
+            active_from=activated,
+            catalogue=None if catalogue is None else catalogue.value,
+        )
 
     def _work(
         self,
@@ -174,7 +226,7 @@ class RecommendationProcessor:
         events: Engagements,
         answer: Answer,
         rows: slice,
-        using: tuple[str, str],
+        using: Using,
         now: float,
     ) -> PartitionWork:
         owner, claim, decoded = part.state.owner, part.state.owner.claim, part.decoded
@@ -193,7 +245,7 @@ class RecommendationProcessor:
         )
         encoded = self._rows.engagements(claim, decoded, duplicate)
         encoded += self._rows.dead_letters(claim, decoded.dead)
-        made = self._recommended(part, answer.slates, rows, using[1], now)
+        made = self._recommended(part, answer.slates, rows, using.catalogue, now)
         if made is not None:
             encoded += self._rows.recommendations(claim, decoded, made)
         finish = list(self._activations(part, using))
@@ -244,10 +296,13 @@ class RecommendationProcessor:
             score=slates.score[own],
         )
 
-    def _activations(self, part: Part, using: tuple[str, str]) -> Iterator[Activation]:
+    def _activations(self, part: Part, using: Using) -> Iterator[Activation]:
         """What this part used from outside its log and the one before it did not."""
         state, claim = part.state, part.state.owner.claim
-        for name, value, before in zip((POLICY_CONTROL, CATALOGUE_CONTROL), using, state.used, strict=True):
-            if value != before:
-                yield Activation(claim.topic_generation, claim.partition, part.base, name, value)
-        state.used = using
+        place = (claim.topic_generation, claim.partition, part.base)
+        if state.activation != using.activation:
+            state.activation, state.active_from = using.activation, part.base
+            yield Activation(*place, POLICY_CONTROL, using.policy)
+        if state.catalogue != using.catalogue:
+            state.catalogue = using.catalogue
+            yield Activation(*place, CATALOGUE_CONTROL, using.catalogue)

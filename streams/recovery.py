@@ -1,7 +1,7 @@
 """State of a partition that was just claimed, read back from SQL.
 
-The detector's state is the fold of the partition's stored transactions in offset order, up to SQL's next offset;
-open alerts are the alerts table's latest revisions. Nothing is emitted on the way.
+The detector's state is the fold of the partition's stored transactions in offset order, up to SQL's next offset, or of
+those that follow a snapshot; open alerts are the alerts table's latest revisions. Nothing is emitted on the way.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,13 +42,14 @@ class PartitionSource:
         """For reads of `transactions` and `alerts`, whose caller has to begin again with them."""
         return patiently(read, self._wait)
 
-    def transactions(self, claim: Claim) -> Iterator[Events]:
-        """The partition's stored transactions before the claim's next offset, in offset order."""
+    def transactions(self, claim: Claim, from_offset: int) -> Iterator[Events]:
+        """The partition's stored transactions from an offset on, before the claim's next one, in offset order."""
         with self._database.reading() as connection:
             for columns in stored_transactions(
                 connection,
                 topic_generation=claim.topic_generation,
                 partition=claim.partition,
+                from_offset=from_offset,
                 before_offset=claim.next_offset,
             ):
                 yield stored_events(columns, self._rates)

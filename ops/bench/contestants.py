@@ -99,6 +99,7 @@ def worker_settings(stage: Stage, database_url: str, group: str) -> dict[str, st
         "DATABASE": database_url,
         "REDIS": stage.redis,
         "MODELS": str(stage.models),
+        "STATE": str(stage.models.parent / "state"),
         "GROUP": group,
         "TOPIC_PREFIX": "",
         "METRICS_PORT": "0",

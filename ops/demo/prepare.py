@@ -87,6 +87,7 @@ def demo_settings(given: Settings, services: EmbeddedServices) -> Settings:
         "redis": SecretStr(services.redis),
         "database": SecretStr(services.database),
         "models": str(services.folder / "models"),
+        "state": str(services.folder / "state"),
         "metrics_port": free_port(),
         "alert_max_age_seconds": ALERT_MAX_AGE_SECONDS,
         "alert_rule": "registered",  # ten minutes of history, with days' worth of events, mislead a budget per day

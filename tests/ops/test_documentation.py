@@ -10,6 +10,7 @@ from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands,
 from ops.settings import settings_table
 from streams.health import FlowMetrics
 from streams.recommendation_metrics import RecommendationMetrics
+from streams.state_metrics import StateMetrics
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
@@ -117,6 +118,7 @@ def test_every_metric_in_the_advice_exists() -> None:
     assert set(re.findall(r"\bheadgate_\w+", page)) <= samples
     registry = FlowMetrics().registry
     RecommendationMetrics(registry)
+    StateMetrics(registry)
     assert {f"# TYPE {name} " in generate_latest(registry).decode() for name in known} == {True}
 
 

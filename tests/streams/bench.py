@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from models.artifact import TrainedDetector
 from models.events import Events
+from models.recommending import Recommender
 from models.scoring import ScoredBatch, Scorer
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import Claim, claim_partitions
-from streams.batch import Chunk, OwnedPartition, PreparedBatch, Processor
+from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, Processor
 from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.health import FlowMetrics
@@ -20,6 +22,9 @@ from streams.models_in_use import Models
 from streams.patience import Wait
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder
+from streams.snapshots import Snapshots
+from streams.state_keeping import StateKeeping, StateRules
+from streams.state_metrics import StateMetrics
 from tests.fraud_model import transaction
 from tests.models.logs import untrained
 
@@ -82,6 +87,13 @@ class Bench:
     partitions: Partitions
     processor: Processor
     batches: list[PreparedBatch] = field(default_factory=list)
+    keeping: StateKeeping | None = None
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Without its thread."""
+        assert self.keeping is not None
+        return self.keeping.snapshots
 
     def run(self, records: Mapping[int, Sequence[KafkaRecord]], now: float) -> PreparedBatch | None:
         """One batch with a chunk of each partition; no records: a moment of quiet."""
@@ -167,23 +179,66 @@ def detection(
     models: Models | None = None,
     sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
     take_labels: Callable[[Scorer], str | None] = lambda scorer: None,
+    state: StateRules | None = None,
+    model: TrainedDetector | None = None,
+    name: str = "fraud:1",
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
-    """A detection processor without any state, and its scorer."""
-    scorer = LargeAmountsFlagged(untrained(), initial_capacity=16)
+    """A detection processor without any state, and its scorer. state: without snapshots by default."""
+    metrics = metrics or FlowMetrics()
+    scorer = LargeAmountsFlagged(model or untrained(), initial_capacity=16)
+    keeping = state_keeping(partitions.topic, scorer, database, wait, metrics, state)
     processor = DetectionProcessor(
         scorer,
-        "fraud:1",
+        name,
         PartitionSource(database, {}, wait),
         RowEncoder(database.dialect),
         DetectionRules(**rules),
         partitions.usable,
-        metrics or FlowMetrics(),
+        metrics,
         models or OneModel(),
+        keeping,
         sample=sample,
         take_labels=take_labels,
     )
-    return Bench(database, partitions, processor), scorer
+    return Bench(database, partitions, processor, keeping=keeping), scorer
+
+
+class NothingKept(StateKeeping):
+    """State in memory alone, for processors without a database."""
+
+    def __init__(self) -> None: ...
+
+    def restore(self, owner: OwnedPartition, active: Any) -> int:
+        return 0
+
+    def before_batch(self, owner: OwnedPartition, ids: Sequence[str], position: int, active: Any) -> None: ...
+
+    def after_batch(self, works: Sequence[PartitionWork], standing: Any) -> list[PartitionWork]:
+        return list(works)
+
+    def between_batches(self, standing: Any, now: float) -> None: ...
+
+
+def state_keeping(
+    topic: str,
+    owner: Scorer | Recommender,
+    database: Database,
+    wait: Wait,
+    metrics: FlowMetrics,
+    rules: StateRules | None,
+) -> StateKeeping:
+    """Of a scorer's or a recommender's state, with a clock that stands still."""
+    return StateKeeping(
+        topic,
+        owner.kept,
+        owner.drop_partition,
+        rules or StateRules(),
+        database,
+        wait,
+        lambda: moment(NOW),
+        StateMetrics(metrics.registry),
+    )
 
 
 def payment(

@@ -23,7 +23,8 @@ from streams.recommendation import RecommendationProcessor
 from streams.recommendation_metrics import RecommendationMetrics
 from streams.records import DecodeLimits
 from streams.rows import RowEncoder
-from tests.streams.bench import NOW, Bench, KafkaRecord, Partitions, give_up, moment
+from streams.state_keeping import StateRules
+from tests.streams.bench import NOW, Bench, KafkaRecord, Partitions, give_up, moment, state_keeping
 
 ITEMS, ENGAGEMENTS = "items", "engagements"
 RULES = SlateRules(holdout=0.1)
@@ -87,7 +88,12 @@ def engagement(
 
 
 def recommending(
-    database: Database, partitions: Partitions, models: Path, rules: SlateRules = RULES, wait: Wait = give_up
+    database: Database,
+    partitions: Partitions,
+    models: Path,
+    rules: SlateRules = RULES,
+    wait: Wait = give_up,
+    state: StateRules | None = None,
 ) -> Shop:
     """Without any state, but with the catalogue and the policy that are there."""
     metrics = FlowMetrics()
@@ -98,6 +104,7 @@ def recommending(
     policies = PolicyWatch(registry, recommender, counters, lambda text: None, clock=lambda: moment(NOW))
     catalogue.load(recommender.catalogue)
     policies.look()
+    keeping = state_keeping(partitions.topic, recommender, database, wait, metrics, state)
     processor = RecommendationProcessor(
         recommender,
         EngagementSource(database, wait),
@@ -108,9 +115,11 @@ def recommending(
         catalogue,
         metrics,
         counters,
+        keeping,
         rules.floor,
     )
-    return Shop(Bench(database, partitions, processor), recommender, catalogue, policies, metrics.registry)
+    bench = Bench(database, partitions, processor, keeping=keeping)
+    return Shop(bench, recommender, catalogue, policies, metrics.registry)
 
 
 def promote(database: Database, models: Path, policy: TrainedPolicy) -> str:

@@ -21,7 +21,7 @@ from streams.health import FlowMetrics
 from streams.rows import RowEncoder
 from tests.fraud_model import transaction
 from tests.models.logs import untrained
-from tests.streams.bench import UUID, KafkaRecord, OneModel
+from tests.streams.bench import UUID, KafkaRecord, NothingKept, OneModel
 
 NOW = 1_773_489_600_000
 PARTITIONS = 3
@@ -32,7 +32,7 @@ ACCOUNTS = 4
 class EmptyDatabase:
     """A source where nothing was ever stored."""
 
-    def transactions(self, claim: Claim) -> list[Events]:
+    def transactions(self, claim: Claim, from_offset: int) -> list[Events]:
         return []
 
     def control(self, claim: Claim, name: str) -> None:
@@ -127,6 +127,7 @@ def processed(model: TrainedDetector, logs: Sequence[Sequence[Step]], *, cut: bo
         lambda: owners,
         FlowMetrics(),
         OneModel(),
+        NothingKept(),
     )
     prepared = []
     for turn, chunks in enumerate(batches_of(logs, cut=cut)):

@@ -32,6 +32,8 @@ from streams.recommendation_metrics import RecommendationMetrics
 from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
 from streams.rows import RowEncoder
+from streams.state_keeping import StateKeeping, StateRules
+from streams.state_metrics import StateMetrics
 
 #: Milliseconds of traffic that share a batch.
 STEP = 250
@@ -104,6 +106,16 @@ class LiveShop:
         self._catalogue = CatalogueWatch(database, ITEMS, counters)
         self._committer = Committer(database, give_up, self.clock)
         owners = {name: owned(database, name, self.clock()) for name in (ITEMS, ENGAGEMENTS, FEEDBACK)}
+        keeping = StateKeeping(
+            ENGAGEMENTS,
+            self.recommender.kept,
+            self.recommender.drop_partition,
+            StateRules(),
+            database,
+            give_up,
+            self.clock,
+            StateMetrics(metrics.registry),
+        )
         engagements = RecommendationProcessor(
             self.recommender,
             EngagementSource(database, give_up),
@@ -114,6 +126,7 @@ class LiveShop:
             self._catalogue,
             metrics,
             counters,
+            keeping,
             rules.floor,
         )
         feedback = FeedbackProcessor(
