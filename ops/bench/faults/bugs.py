@@ -16,11 +16,12 @@ from ops.bench.faults.moments import PUBLISHED, swap
 from ops.clock import utc_now
 from storage.outbox import alerts_after
 from storage.progress import Advance, Claim
-from streams.batch import PartitionWork
+from streams.batch import OwnedPartition, PartitionWork
 from streams.commit import KEY_CONFLICTS, Committer
 from streams.kafka import KafkaSettings, producer
 from streams.recovery import PartitionSource
 from streams.sinks import ALERTS, RECOMMENDATIONS, KafkaSink
+from streams.state_keeping import StateKeeping
 
 OUTBOXES = {outbox.name: outbox for outbox in (ALERTS, RECOMMENDATIONS)}
 #: Where a bug publishes what it should not; made at its first use.
@@ -107,8 +108,17 @@ def replay_that_emits(sink: Sinks) -> None:
 
 
 def state_lost(sink: Sinks) -> None:
-    """A restored partition begins without its history."""
-    swap(PartitionSource, "transactions", lambda _inner: lambda self, claim: iter(()))
+    """A restored partition begins without its history, be it in a snapshot or in SQL."""
+
+    def wrap(restore: Any) -> Any:
+        def losing(self: StateKeeping, owner: OwnedPartition, active: Any) -> int:
+            restore(self, owner, active)
+            self._drop(owner.claim.partition)
+            return owner.claim.next_offset
+
+        return losing
+
+    swap(StateKeeping, "restore", wrap)
 
 
 def relay_that_skips(sink: Sinks) -> None:

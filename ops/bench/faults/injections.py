@@ -1,7 +1,7 @@
 """The faults: what each does to a running world. Every one returns once it is done; what has to come back by itself is
 waited for afterwards (world.py: `mend`).
 
-Faults that hit services or data of the whole deployment are in outages.py.
+Faults of services are in outages.py, faults of files in damage.py.
 """
 
 import signal
@@ -12,10 +12,10 @@ from typing import Any
 from kafka.admin import KafkaAdminClient
 from kafka.admin._groups import MemberToRemove
 
-from ops.bench.faults import outages
+from ops.bench.faults import damage, outages
 from ops.bench.faults.moments import arm
 from ops.bench.faults.worker_process import wait_until
-from ops.bench.faults.world import NAMES, World
+from ops.bench.faults.world import NAMES, World, a_while
 
 FIRST, SECOND = NAMES
 THIRD = "three"
@@ -25,11 +25,6 @@ FROZEN_SECONDS = 8.0
 REBALANCES, REBALANCE_EVERY = 12, 5.0
 
 Fault = Callable[[World], None]
-
-
-def a_while(world: World, longest: float = 1.0) -> None:
-    """A random instant of the load comes by."""
-    time.sleep(world.draw.uniform(0, longest))
 
 
 def owns_everything(world: World, name: str) -> None:
@@ -162,6 +157,8 @@ FAULTS: Mapping[str, Fault] = {
     "kill_after_commit": kill_at("after_commit"),
     "kill_before_publishing": kill_at("before_publishing"),
     "kill_after_publishing": kill_at("after_publishing"),
+    "kill_in_snapshot": kill_at("in_snapshot"),
+    "kill_before_naming_a_snapshot": kill_at("before_naming_a_snapshot"),
     "kill_in_swap": kill_in_swap,
     "kill_in_claim": kill_in_claim,
     "freeze": freeze,
@@ -172,4 +169,5 @@ FAULTS: Mapping[str, Fault] = {
     "one_two_one": one_two_one,
     "rebalances": rebalances,
     **outages.FAULTS,
+    **damage.FAULTS,
 }

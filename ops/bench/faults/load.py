@@ -30,16 +30,17 @@ FLUSH_SECONDS = 60.0
 
 Message = tuple[bytes | None, bytes | None]
 
+#: Without a key: they get a good record's.
 BAD_TRANSACTIONS: tuple[Message, ...] = (
-    (b"a1", b'{"event_id": '),
-    (b"a1", b"\xff\xfe"),
-    (b"a1", None),
-    (b"a1", b'{"event_id":"n1","occurred_at":1,"account_id":"a1","merchant_id":"m1","amount":-1}'),
+    (None, b'{"event_id": '),
+    (None, b"\xff\xfe"),
+    (None, None),
+    (None, b'{"event_id":"n1","occurred_at":1,"account_id":"a1","merchant_id":"m1","amount":-1}'),
     (b"a2", b'{"event_id":"k1","occurred_at":1,"account_id":"a1","merchant_id":"m1","amount":1}'),
 )
 BAD_ENGAGEMENTS: tuple[Message, ...] = (
-    (b"user-1", b"{"),
-    (b"user-1", b'{"event_id":"x"}'),
+    (None, b"{"),
+    (None, b'{"event_id":"x"}'),
     (b"user-2", b'{"event_id":"k2","occurred_at":1,"user_id":"user-1","item_id":"item-1","action":"click"}'),
     (b"user-1", b'{"event_id":"k3","occurred_at":1,"user_id":"user-1","item_id":"item-1","action":"stare"}'),
 )
@@ -189,14 +190,16 @@ class Load:
     def _send_with_company(self, topic: str, message: Message, bad: tuple[Message, ...]) -> None:
         """The record, perhaps with one of those before it or with a bad one."""
         recent, fate = self._recent[topic], self._draw.random()
+        key, value = bad[self._draw.integers(len(bad))]
+        poison = key or message[0], value
         if self.only_bad:
-            self._send(topic, bad[self._draw.integers(len(bad))])
+            self._send(topic, poison)
             return
         self._send(topic, message)
         if fate < self.mix.repeated and recent:
             self._send(topic, recent[self._draw.integers(len(recent))])
         elif fate < self.mix.repeated + self.mix.bad:
-            self._send(topic, bad[self._draw.integers(len(bad))])
+            self._send(topic, poison)
         recent.append(message)
         del recent[:-REPEATED_AMONG]
 

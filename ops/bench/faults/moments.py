@@ -14,7 +14,9 @@ from typing import Any
 import streams.commit
 import streams.flow
 import streams.relay
+import streams.snapshots
 from models.scoring import Scorer
+from storage.snapshots import SnapshotFiles
 from streams.batch import PartitionWork
 from streams.commit import Committer
 from streams.sinks import KafkaSink
@@ -52,6 +54,8 @@ def plant(moments: Moments) -> None:
     _around(streams.flow, "claim_partitions", after=lambda: moments.reached("in_claim"))
     _around(Scorer, "replace_model", after=lambda: moments.reached("in_swap"))
     _around(KafkaSink, "publish", before=lambda: moments.reached("before_publishing"))
+    _around(SnapshotFiles, "write_segment", after=lambda: moments.reached("in_snapshot"))
+    _around(streams.snapshots, "publish_snapshot", before=lambda: moments.reached("before_naming_a_snapshot"))
 
 
 def _plant_around_commits(moments: Moments) -> None:

@@ -1,22 +1,13 @@
-"""Faults of services, of data and of what is sent: what each does to a running world (see injections.py)."""
+"""Faults of services and of what is sent: what each does to a running world (see injections.py)."""
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from ops.bench.faults.load import Mix
-from ops.bench.faults.worker_process import wait_until
-from ops.bench.faults.world import World
+from ops.bench.faults.world import World, a_while
 from ops.service import Service
 
-SETTLE_SECONDS = 30.0
 AWAY_SECONDS = 30.0
-REFUSED = "model refused"
-GARBAGE = b"this is no model\n" * 50
-
-
-def a_while(world: World, longest: float = 1.0) -> None:
-    time.sleep(world.draw.uniform(0, longest))
 
 
 def restart(service: Service, *, kill: bool, seconds: float = 0.0) -> None:
@@ -90,25 +81,6 @@ def disorder(world: World) -> None:
         world.load.mix = usual
 
 
-def corrupt_model(world: World) -> None:
-    """A detector whose file was overwritten with garbage becomes champion in mid stream; it must be refused, and the
-    one in use go on. Then a sound one is promoted."""
-    promotions = world.promotions
-    record = promotions.register_detector(world.draw.randrange(len(promotions.detectors)))
-    Path(promotions.registry.root, record.artifact).write_bytes(GARBAGE)
-    refused = {worker.name: worker.output().count(REFUSED) for worker in world.running()}
-    with promotions.held:
-        promotions.promote(record)
-        try:
-            wait_until(
-                "the workers refuse the model",
-                lambda: all(worker.output().count(REFUSED) > refused[worker.name] for worker in world.running()),
-                SETTLE_SECONDS,
-            )
-        finally:
-            promotions.next_detector()
-
-
 FAULTS: Mapping[str, Callable[[World], None]] = {
     "broker_restart": broker_restart,
     "broker_kill": broker_kill,
@@ -119,5 +91,4 @@ FAULTS: Mapping[str, Callable[[World], None]] = {
     "postgres_away": postgres_away,
     "poison": poison,
     "disorder": disorder,
-    "corrupt_model": corrupt_model,
 }

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from ops.bench.faults.worker_process import NeverHappened
 
@@ -46,14 +47,20 @@ def read_log(servers: str, topic: str, first: Mapping[int, int]) -> tuple[list[L
             batch = consumer.consume(num_messages=missing - len(records), timeout=READ_SECONDS)
             if not batch:
                 raise NeverHappened(f"{topic}: {missing - len(records)} records did not come")
-            records += [_record(message) for message in batch]
+            records += [_record(message) for message in batch if message.error() is None]
         return records, {number: high for number, (_, high) in bounds.items()}
     finally:
         consumer.close()
 
 
+@retry(
+    retry=retry_if_exception_type((KafkaException, KeyError)),
+    stop=stop_after_delay(READ_SECONDS),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
 def _bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-    """Partition -> its first and its next offset."""
+    """Partition -> its first and its next offset. A broker that has just come back may not know at once."""
     partitions = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
     return {
         number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=READ_SECONDS)
@@ -62,8 +69,6 @@ def _bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
 
 
 def _record(message: Any) -> LogRecord:
-    if message.error() is not None:
-        raise NeverHappened(f"{message.topic()}: {message.error()}")
     headers = dict(message.headers() or [])
     return LogRecord(
         message.partition(), message.offset(), message.timestamp()[1], message.key(), message.value(), headers

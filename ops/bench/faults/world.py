@@ -6,6 +6,7 @@ own all partitions between them.
 
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ops.bench.faults.contenders import trained_detector, untrained_policy
 from ops.bench.faults.deployment import Deployment, deployed
 from ops.bench.faults.load import Load, Rates
 from ops.bench.faults.promotions import Promotions
+from ops.bench.faults.state_folder import StateFolder, state_folder
 from ops.bench.faults.topic_log import log_ends
 from ops.bench.faults.traffic import ITEMS
 from ops.bench.faults.watch import ProgressWatch
@@ -30,6 +32,8 @@ NAMES = ("one", "two")
 HEALING_SECONDS = 120.0
 DETECTORS, POLICIES = 3, 2
 PROMOTED_EVERY = 11.0
+#: Snapshots come often, and not everyone fits into memory, so that faults meet both.
+SETTINGS = {"SNAPSHOT_SECONDS": "3", "MOST_RESIDENT": "1200"}
 
 
 @dataclass(slots=True)
@@ -44,6 +48,7 @@ class World:
     load: Load
     promotions: Promotions
     watch: ProgressWatch
+    state: StateFolder
     bug: str | None = None
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     draw: random.Random = field(default_factory=random.Random)
@@ -128,6 +133,11 @@ class World:
         return True
 
 
+def a_while(world: World, longest: float = 1.0) -> None:
+    """A random instant of the load comes by."""
+    time.sleep(world.draw.uniform(0, longest))
+
+
 @contextmanager
 def world(folder: Path, seed: int, progress: Progress, *, bug: str | None = None) -> Iterator[World]:
     """Everything up and running: services, two workers that own all partitions, load, promotions. Everything ends with
@@ -139,16 +149,17 @@ def world(folder: Path, seed: int, progress: Progress, *, bug: str | None = None
         postgres = cleanup.enter_context(start_postgres(folder / "postgres", fsync=False))
         redis = cleanup.enter_context(start_redis(folder / "redis", persistent=True))
         work = folder / "work"
-        work.mkdir()
+        state = cleanup.enter_context(state_folder(work / "state"))
+        settings = SETTINGS | {"STATE": str(state.path)}
         deployment = cleanup.enter_context(
-            deployed(kafka.url, postgres.url, redis.url, "faults.", work, None, PARTITIONS)
+            deployed(kafka.url, postgres.url, redis.url, "faults.", work, None, PARTITIONS, **settings)
         )
         promotions = Promotions(
             deployment, detectors, [untrained_policy(number) for number in range(POLICIES)], PROMOTED_EVERY
         )
         load = Load(deployment, seed=seed, rates=Rates())
         watch = ProgressWatch(deployment)
-        made = World(kafka, postgres, redis, deployment, load, promotions, watch, bug)
+        made = World(kafka, postgres, redis, deployment, load, promotions, watch, state, bug)
         begin(made, cleanup, progress)
         yield made
 
