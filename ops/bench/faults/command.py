@@ -12,6 +12,7 @@ from ops.bench.faults.bugs import BUGS
 from ops.bench.faults.injections import FAULTS
 from ops.bench.faults.rounds import Result, append_result, read_results, run_rounds, summary
 from ops.bench.faults.schedule import schedule
+from ops.bench.faults.worker_process import NeverHappened
 from ops.bench.faults.world import world
 from ops.bench.measure import BenchmarkFailed
 from ops.bench.stage import disk_folder
@@ -32,10 +33,13 @@ def run_faults(
     left = [one for one in schedule(seed, rounds, chosen) if one.number not in finished]
     with ending_on_sigterm(), progress_bar(quiet) as progress:
         while left:
-            with disk_folder() as (folder, _), world(folder, seed + len(done), progress, bug=bug) as made:
-                for result in run_rounds(made, seed, left, lambda result: _note(results, result)):
-                    done.append(result)
-                    progress("rounds", len(done) / rounds)
+            try:
+                with disk_folder() as (folder, _), world(folder, seed + len(done), progress, bug=bug) as made:
+                    for result in run_rounds(made, seed, left, lambda result: _note(results, result)):
+                        done.append(result)
+                        progress("rounds", len(done) / rounds)
+            except NeverHappened as error:
+                raise BenchmarkFailed(f"the deployment does not get going: {error}") from error
             finished = {result.number for result in done}
             left = [one for one in left if one.number not in finished]
     found = summary(done)

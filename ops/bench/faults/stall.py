@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ops.bench.faults.worker_process import NeverHappened, wait_until
@@ -165,9 +165,13 @@ def shared(traffic: Traffic, group: str) -> bool:
     """Whether two members of the group have the source's partitions between them."""
     admin = AdminClient({"bootstrap.servers": traffic.kafka, "log_level": 0})
     (described,) = admin.describe_consumer_groups([group]).values()
+    try:
+        members = described.result(10).members
+    except (KafkaException, TimeoutError):  # a group that nobody has joined yet
+        return False
     counts = [
         sum(place.topic == traffic.source for place in member.assignment.topic_partitions)
-        for member in described.result(10).members
+        for member in members
         if member.assignment is not None
     ]
     return bool(sum(counts) == PARTITIONS and sum(count > 0 for count in counts) == 2)

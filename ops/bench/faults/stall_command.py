@@ -1,8 +1,8 @@
 """`headgate bench faults --peers`: the stall after kill -9 of one of two workers, beside Quix Streams and Faust.
 
-All in one run: each contestant runs as two processes in a consumer group of its own, with its defaults, on topics of its
-own of the same Kafka. The peers only pass event ids on (stall_peer.py); the worker does everything it always does, and
-publishes its predictions.
+All in one run: each contestant runs as two processes in a consumer group of its own, with its defaults, on topics of
+its own of the same Kafka. The peers only pass event ids on (stall_peer.py); the worker does everything it always does,
+and publishes its predictions.
 """
 
 import sys
@@ -19,6 +19,7 @@ from ops.bench.contestants import CHECKOUT
 from ops.bench.faults.contenders import trained_detector
 from ops.bench.faults.deployment import deployed
 from ops.bench.faults.stall import PARTITIONS, Process, Stalled, Traffic, measured
+from ops.bench.faults.worker_process import NeverHappened
 from ops.bench.measure import BenchmarkFailed
 from ops.bench.stage import disk_folder
 from ops.bench.throughput import ending_on_sigterm
@@ -58,8 +59,7 @@ class Services:
 
 
 def run_stalls(*, quiet: bool, contestants: Sequence[str] = (HEADGATE, *PEERS)) -> dict[str, Any]:
-    """The result as `--json` prints it; shown as a table unless quiet. Raises BenchmarkFailed, ServiceUnavailable,
-    NeverHappened."""
+    """The result as `--json` prints it; shown as a table unless quiet. Raises BenchmarkFailed, ServiceUnavailable."""
     found: list[Stalled] = []
     with ending_on_sigterm(), progress_bar(quiet) as progress, disk_folder() as (folder, _), ExitStack() as cleanup:
         kafka = cleanup.enter_context(start_kafka(folder / "kafka"))
@@ -68,7 +68,10 @@ def run_stalls(*, quiet: bool, contestants: Sequence[str] = (HEADGATE, *PEERS)) 
         services = Services(folder, kafka.url, postgres.url, redis.url)
         for name in contestants:
             progress("contestants", len(found) / len(contestants))
-            found.append(headgate(services) if name == HEADGATE else peer(services, name))
+            try:
+                found.append(headgate(services) if name == HEADGATE else peer(services, name))
+            except NeverHappened as error:
+                raise BenchmarkFailed(f"{name}: {error}") from error
         progress("contestants", 1.0)
     if not quiet:
         Console().print(table(found))
