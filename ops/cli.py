@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from ops.commands_models import models
+from ops.commands_partitions import accept_loss, rescale
 from ops.commands_simulate import simulate
 from ops.terminal import Json, fail, load_settings, print_json
 
@@ -349,6 +350,10 @@ def redis_rebuild() -> None:
 
     rebuilt = rebuild_redis(load_settings(), utc_now())
     print(f"{rebuilt.alerts} alerts and {rebuilt.slates} slates written")
+
+
+cli.command("accept-loss")(accept_loss)
+cli.command("rescale")(rescale)
 
 
 @bench.command("data")

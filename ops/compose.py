@@ -22,6 +22,7 @@ from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
+from streams import partition_watch
 from streams.batch import OwnedPartition, Processor
 from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
@@ -33,6 +34,7 @@ from streams.kafka import KafkaSettings, producer
 from streams.labels import LOOK_SECONDS, LabelWatch
 from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
+from streams.partition_watch import PartitionWatch
 from streams.periodic import Periodic
 from streams.pipeline import Pipeline
 from streams.records import DecodeLimits
@@ -173,6 +175,7 @@ def build_flow(
             drift,
             *recommending.background,
             *state.snapshots.values(),
+            Periodic("partition-watch", partition_watch.LOOK_SECONDS, lambda: partitions.look()),
         ],
         database=database,
         kafka=kafka,
@@ -188,8 +191,12 @@ def build_flow(
         clock=utc_now,
         owner_name=worker,
         start_latest=settings.start_from == "latest",
+        keyed=[transactions, engagements],
         fetch_wait_ms=settings.fetch_wait_ms,
         warnings=lambda: [*recommending.warnings(), *state.warnings()],
+    )
+    partitions = PartitionWatch(
+        database, flow.assigned, flow.take_again, time.monotonic, patience=2 * settings.session_timeout_seconds + 5
     )
     return flow
 

@@ -11,13 +11,16 @@ from ops.demo.prepare import DemoRefused
 from ops.jobs.backtest import BacktestRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history import UnreadableHistory
+from ops.jobs.rescale import RescaleRefused
 from ops.jobs.retrain_command import BadSchedule
 from ops.jobs.retrain_schedule import RetrainingStopped
 from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
+from storage.accepted_losses import NothingLost
 from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
+from storage.partition_counts import CountChanged
 from storage.registry import CorruptModel, ModelInUse, UnknownModel
 from streams.kafka import KafkaUnavailable, TopicMissing
 
@@ -31,12 +34,15 @@ KNOWN_ERRORS = (
     BenchmarkFailed,
     CommandError,
     CorruptModel,
+    CountChanged,
     DatabaseUnavailable,
     DemoRefused,
     KafkaUnavailable,
     ModelInUse,
+    NothingLost,
     PolicyTrainingRefused,
     ReplayFailed,
+    RescaleRefused,
     RetrainingStopped,
     SchemaOutdated,
     ServiceUnavailable,

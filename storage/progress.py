@@ -4,10 +4,11 @@ An owner is fenced by its epoch: every statement that moves something names the 
 a worker that was replaced while it slept changes nothing.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, text
 
@@ -17,6 +18,8 @@ from storage.tables import UtcTimestamp
 CLAIM_LOCK = 4_815_162_343
 CLAIM_LOCK_TIMEOUT = "1s"
 CLAIM_ATTEMPTS = 8
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ class ProgressRow:
     duplicates: int
     dead_letters: int
     gaps: int
+    lost: int = 0
 
     @property
     def adds_up(self) -> bool:
         """The law of stream_progress: every offset passed has exactly one outcome."""
-        outcomes = self.applied + self.duplicates + self.dead_letters + self.gaps
+        outcomes = self.applied + self.duplicates + self.dead_letters + self.gaps + self.lost
         return self.next_offset - self.start_offset == outcomes
 
 
@@ -80,21 +84,42 @@ def claim_partitions(
     owner: str,
     backend_pid: int | None,
     now: datetime,
+    seen: Mapping[int, int] | None = None,
 ) -> dict[int, Claim]:
-    """Takes a new epoch of each partition in start_offsets, which say where one begins that SQL has never seen.
+    """Takes a new epoch of each partition in start_offsets, which say where one begins that SQL has never seen. With
+    `seen`, only of those that still are at the epoch seen (0: SQL has never seen them).
 
     Where a frozen owner's transaction holds a row, that owner's backend is ended and the claim tried again.
     """
     for attempt in range(CLAIM_ATTEMPTS):
         try:
             with database.begin() as connection:
-                return _claim(connection, topic, topic_uuid, start_offsets, owner, backend_pid, now)
+                take_claim_lock(connection)
+                return _claim(connection, topic, topic_uuid, start_offsets, owner, backend_pid, now, seen)
         except LockUnavailable:
             if attempt == CLAIM_ATTEMPTS - 1:
                 raise
         with database.begin() as connection:
             _end_frozen_owners(connection, topic, topic_uuid, start_offsets)
     raise AssertionError("unreachable")
+
+
+def take_claim_lock(connection: Connection) -> None:
+    """One claim, rescale or accepted loss at a time, until the transaction ends; none waits for a row for long."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = '{CLAIM_LOCK_TIMEOUT}'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
+
+
+def under_claim_lock(database: Database, act: Callable[[Connection], Found]) -> Found:
+    """What `act` makes of a transaction that holds the claim lock; again where an owner held a row for too long."""
+    for _ in range(CLAIM_ATTEMPTS - 1):
+        with suppress(LockUnavailable), database.begin() as connection:
+            take_claim_lock(connection)
+            return act(connection)
+    with database.begin() as connection:
+        take_claim_lock(connection)
+        return act(connection)
 
 
 def _claim(
@@ -105,34 +130,34 @@ def _claim(
     owner: str,
     backend_pid: int | None,
     now: datetime,
+    seen: Mapping[int, int] | None,
 ) -> dict[int, Claim]:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET LOCAL lock_timeout = '{CLAIM_LOCK_TIMEOUT}'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CLAIM_LOCK})
     moment = _moment(connection, now)
     generation = _topic_generation(connection, topic, topic_uuid)
     claims = {}
     for partition, start in sorted(start_offsets.items()):
         key = {"generation": generation, "partition": partition, "owner": owner, "pid": backend_pid, "now": moment}
+        expected = None if seen is None else seen[partition]
         row = connection.execute(
             text(
                 "UPDATE stream_progress SET epoch = epoch + 1, owner = :owner, backend_pid = :pid, updated_at = :now "
-                "WHERE topic_generation = :generation AND partition = :partition RETURNING epoch, next_offset"
+                "WHERE topic_generation = :generation AND partition = :partition "
+                "AND epoch = coalesce(CAST(:seen AS bigint), epoch) RETURNING epoch, next_offset"
             ),
-            key,
+            {**key, "seen": expected},
         ).one_or_none()
-        if row is None:
+        if row is None and not expected:
             row = connection.execute(
                 text(
                     "INSERT INTO stream_progress (topic_generation, partition, topic, topic_uuid, epoch, owner, "
                     "backend_pid, start_offset, next_offset, applied, duplicates, dead_letters, gaps, updated_at) "
                     "VALUES (:generation, :partition, :topic, :uuid, 1, :owner, :pid, :start, :start, 0, 0, 0, 0, "
-                    ":now) "
-                    "RETURNING epoch, next_offset"
+                    ":now) ON CONFLICT (topic_generation, partition) DO NOTHING RETURNING epoch, next_offset"
                 ),
                 {**key, "topic": topic, "uuid": topic_uuid, "start": start},
-            ).one()
-        claims[partition] = Claim(topic, generation, partition, row.epoch, row.next_offset)
+            ).one_or_none()
+        if row is not None:
+            claims[partition] = Claim(topic, generation, partition, row.epoch, row.next_offset)
     return claims
 
 

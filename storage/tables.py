@@ -482,7 +482,7 @@ class Drift(Base):
 class StreamProgress(Base):
     """Who owns a partition and how far SQL has it.
 
-    Law: next_offset - start_offset = applied + duplicates + dead_letters + gaps.
+    Law: next_offset - start_offset = applied + duplicates + dead_letters + gaps + lost.
     """
 
     __tablename__ = "stream_progress"
@@ -501,7 +501,40 @@ class StreamProgress(Base):
     duplicates: Mapped[int]
     dead_letters: Mapped[int]
     gaps: Mapped[int]
+    lost: Mapped[int] = mapped_column(server_default="0")
     updated_at: Mapped[datetime]
+
+
+class AcceptedLoss(Base):
+    """Offsets of a partition that were given up by command, from_offset up to and without to_offset: Kafka no longer
+    had them when SQL was to read them. They are counted in stream_progress.lost."""
+
+    __tablename__ = "accepted_losses"
+
+    topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    from_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    to_offset: Mapped[int]
+    accepted_at: Mapped[datetime]
+    accepted_by: Mapped[str]
+    why: Mapped[str]
+
+
+class PartitionCount(Base):
+    """How many partitions a topic had since when. From version 2 on, boundaries ("partition" -> offset) say up to where
+    the partitions before it were read at that moment, and partitioner how keys are spread over the new number of them:
+    both together say which stored rows a partition's state begins with (streams/rescaled.py)."""
+
+    __tablename__ = "partition_counts"
+
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    topic_uuid: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    partitions: Mapped[int] = mapped_column(Integer)
+    partitioner: Mapped[str | None]
+    boundaries: Mapped[dict[str, Any]]
+    made_at: Mapped[datetime]
+    made_by: Mapped[str]
 
 
 class StreamControl(Base):

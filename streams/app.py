@@ -10,6 +10,9 @@ import faust
 
 from streams.flow import Flow
 
+#: How soon a worker hears that a topic has got more partitions.
+METADATA_MAX_AGE_MS = 15_000
+
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
@@ -47,6 +50,7 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
         broker_max_poll_records=settings.max_poll_records,
         broker_commit_interval=5.0,
         consumer_max_fetch_size=settings.max_fetch_bytes,
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_auto_offset_reset="earliest",
     )
     app.flow = flow
@@ -66,7 +70,6 @@ def _add_agent(app: FlowApp, topic: str) -> None:
 
     async def deliver(stream: Any) -> None:
         async for event in stream.noack().events():
-            message = event.message
-            await app.flow.deliver(message.topic, message.partition, message.value, message.generation_id)
+            await app.flow.deliver(event.message.value)
 
     app.agent(channel, name=f"deliver-{topic}")(deliver)

@@ -5,23 +5,22 @@ The Faust app (app.py) calls it for everything that happens; it starts and ends 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
 
 from storage.database import Database, DatabaseUnavailable
-from storage.progress import Claim, claim_partitions
-from streams.batch import OwnedPartition
+from streams.batch import Chunk, OwnedPartition
+from streams.claiming import Bounds, Claimed, Claimer, Reason, Stopped, out_of_range
 from streams.commit import CommitResult
 from streams.health import FlowMetrics
-from streams.kafka import KafkaSettings, KafkaUnavailable, describe_topics
+from streams.kafka import KafkaSettings, KafkaUnavailable
 from streams.ownership import Ownership, TopicPartition
+from streams.partition_watch import Assigned
 from streams.pipeline import Pipeline
-from streams.records import Record
 from streams.relay import Relay
-from streams.transport import LogTruncated
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +38,8 @@ class Background(Protocol):
 
 
 class Flow:
-    """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning. warnings:
-    what a person should know although the flow works."""
+    """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning. keyed: the
+    topics of which state is kept by key. warnings: what a person should know although the flow works."""
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class Flow:
         metrics: FlowMetrics,
         owner_name: str,
         start_latest: bool = False,
+        keyed: Collection[str] = (),
         fetch_wait_ms: int = 20,
         drain_seconds: float = 5.0,
         clock: Callable[[], datetime],
@@ -63,22 +63,24 @@ class Flow:
         self.fetch_wait_ms = fetch_wait_ms
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
-        self._database = database
-        self._kafka = kafka
         self._ownership = ownership
+        self._claimer = Claimer(
+            database, kafka, owner_name=owner_name, keyed=keyed, start_latest=start_latest, clock=clock
+        )
         self._pipelines = {pipeline.topic: pipeline for pipeline in pipelines}
         self._relays = relays
         self._background = background
         self._metrics = metrics
         self._owner_name = owner_name
-        self._start_latest = start_latest
         self._drain_seconds = drain_seconds
-        self._clock = clock
         self._sleep = sleep
         self._warnings = warnings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._ends: dict[TopicPartition, int] = {}
+        self._stopped: dict[TopicPartition, Stopped] = {}
+        self._topic_uuids: dict[str, str] = {}
+        self._again: dict[TopicPartition, int] = {}
 
     @property
     def topics(self) -> list[str]:
@@ -108,7 +110,8 @@ class Flow:
             thread.stop()
 
     def health(self) -> dict[str, Any]:
-        """Ready once partitions are claimed (or there are none for us) and every thread works."""
+        """Ready once partitions are claimed (or there are none for us) and every thread works; a partition that stands
+        still is a warning, since the others go on."""
         owned = [owner for topic in self._pipelines for owner in self._ownership.owned(topic) or ()]
         settled = all(self._ownership.owned(topic) is not None for topic in self._pipelines)
         relays = all(relay.alive for relay in self._relays)
@@ -116,7 +119,7 @@ class Flow:
             "ready": settled and relays and self.failure is None,
             "worker": self._owner_name,
             "failure": None if self.failure is None else str(self.failure),
-            "warnings": self._warnings(),
+            "warnings": [stopped.message for stopped in self._all_stopped()] + self._warnings(),
             "partitions": [
                 {
                     "topic": owner.claim.topic,
@@ -127,15 +130,19 @@ class Flow:
                 }
                 for owner in owned
             ],
+            "stopped": [
+                {"topic": stopped.topic, "partition": stopped.partition, "reason": stopped.reason.value}
+                for stopped in self._all_stopped()
+            ],
         }
 
     # From the transport and the agents, on the event loop.
 
     async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
-        """Those whose pipeline takes more; waits, at most a second, while none does."""
-        wanted = list(active)
+        """Those whose pipeline takes more; waits, at most a second, while none does. None that stands still."""
+        wanted = [place for place in active if place not in self._stopped and self.owner(*place) is not None]
         pipelines = {self._pipelines[topic] for topic, _ in wanted if topic in self._pipelines}
-        if not any(pipeline.buffer.has_room for pipeline in pipelines):
+        if pipelines and not any(pipeline.buffer.has_room for pipeline in pipelines):
             waits = [asyncio.ensure_future(pipeline.buffer.room()) for pipeline in pipelines]
             try:
                 await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
@@ -144,13 +151,17 @@ class Flow:
                     wait.cancel()
         return {tp for tp in wanted if self._pipelines[tp[0]].buffer.has_room}
 
-    async def deliver(self, topic: str, partition: int, records: Sequence[Record], kafka_generation: int) -> None:
+    def owner(self, topic: str, partition: int) -> OwnedPartition | None:
+        """Under whose claim a chunk is fetched now; None where the partition is not ours."""
+        return self._ownership.owner(topic, partition)
+
+    async def deliver(self, chunk: Chunk) -> None:
         """Hands a fetched chunk to its pipeline, once that has room."""
-        pipeline = self._pipelines[topic]
+        pipeline = self._pipelines[chunk.owner.claim.topic]
         await pipeline.buffer.room()
-        chunk = self._ownership.accept(topic, partition, records, kafka_generation)
-        if chunk is not None:
-            pipeline.put(chunk)
+        accepted = self._ownership.accept(chunk)
+        if accepted is not None:
+            pipeline.put(accepted)
 
     def seen_end(self, topic: str, partition: int, end: int | None) -> None:
         if end is not None:
@@ -162,25 +173,64 @@ class Flow:
     def committed(self) -> dict[TopicPartition, int]:
         return self._ownership.committed()
 
-    async def claim(
-        self, bounds: Mapping[TopicPartition, tuple[int, int]], kafka_generation: int
-    ) -> dict[TopicPartition, int]:
-        """Takes the epochs of what Kafka assigned (with the log's first and next offset of each) and returns
-        where to fetch from. Waits while the database is away."""
-        loop = asyncio.get_running_loop()
-        claims, uuids = await loop.run_in_executor(None, self._claim_all, bounds)
-        offsets = self._ownership.take(claims, uuids, kafka_generation)
+    async def claim(self, bounds: Bounds, kafka_generation: int) -> dict[TopicPartition, int]:
+        """Takes the epochs of what Kafka assigned and returns where to fetch from; nothing of what stands still. Waits
+        while the database is away."""
+        claimed = await asyncio.get_running_loop().run_in_executor(None, self._claim_all, bounds)
+        offsets = self._ownership.take(claimed.claims, claimed.uuids, kafka_generation)
+        self._topic_uuids = claimed.uuids
+        self._again = {}
+        self._stopped = {}
         for gone in self._ends.keys() - offsets.keys():
             del self._ends[gone]
             self._metrics.no_lag(*gone)
-        for (topic, partition), (_, end) in bounds.items():
-            self.seen_end(topic, partition, end)
-        for topic in self._pipelines:
-            for owner in self._ownership.owned(topic) or ():
-                for relay in self._relays:
-                    relay.wake(owner)
-        log.info("partitions claimed", partitions=[f"{t}/{p}@{o}" for (t, p), o in sorted(offsets.items())])
-        return offsets
+        return self._taken(claimed, offsets, bounds)
+
+    def to_take_again(self) -> set[TopicPartition]:
+        """What is to be claimed anew, of what is assigned to us."""
+        return set(self._again)
+
+    async def claim_again(self, bounds: Bounds, kafka_generation: int) -> dict[TopicPartition, int]:
+        """Claims single partitions anew, while the others go on, and returns where to fetch from. What nobody can
+        claim at the moment is left to the next look at SQL."""
+        waiting = {place: self._again.pop(place, None) for place in bounds}
+        seen = {place: epoch for place, epoch in waiting.items() if epoch is not None}
+        bounds = {place: bounds[place] for place in seen}
+        pids = self._backend_pids()
+        try:
+            claimed = await asyncio.get_running_loop().run_in_executor(
+                None, lambda: self._claimer.claim(bounds, pids, seen)
+            )
+        except (DatabaseUnavailable, KafkaUnavailable) as error:
+            log.warning("cannot claim partitions yet", error=str(error))
+            return {}
+        offsets = self._ownership.take_again(claimed.claims, claimed.uuids, kafka_generation)
+        for place in offsets:
+            self._stopped.pop(place, None)
+        return self._taken(claimed, offsets, bounds) if offsets else {}
+
+    def stop_partition(self, topic: str, partition: int, position: int, first: int, end: int) -> bool:
+        """Kafka had no record at a position that was to be read; False where it has by now."""
+        if first <= position <= end:
+            return False
+        self._stop([out_of_range(topic, partition, position, first, end)])
+        return True
+
+    def assigned(self) -> list[Assigned] | None:
+        """What Kafka gave us, under which epochs; None in a rebalance."""
+        owned = self._ownership.all_owned()
+        if owned is None:
+            return None
+        ours = [owner.claim for owner in owned]
+        unclaimed = [each for each in self._all_stopped() if each.reason is Reason.PARTITIONS_ADDED]
+        uuids = self._topic_uuids
+        return [Assigned(claim.topic, uuids[claim.topic], claim.partition, claim.epoch) for claim in ours] + [
+            Assigned(each.topic, uuids[each.topic], each.partition, 0) for each in unclaimed
+        ]
+
+    def take_again(self, seen: Mapping[TopicPartition, int]) -> None:
+        """From the watch's thread: the transport is to claim these anew, if SQL still has them at the epochs seen."""
+        self._again = self._again | dict(seen)
 
     async def release(self) -> None:
         """A rebalance took the partitions: finish what is on its way, so that the next owner starts after it."""
@@ -224,44 +274,42 @@ class Flow:
         """end: Kafka's next offset as last heard, which SQL may have passed since."""
         self._metrics.lag(topic, partition, max(0, end - position))
 
-    def _claim_all(self, bounds: Mapping[TopicPartition, tuple[int, int]]) -> tuple[list[Claim], dict[str, str]]:
-        topics = sorted({topic for topic, _ in bounds})
-        if not topics:
-            return [], {}
+    def _all_stopped(self) -> list[Stopped]:
+        return [stopped for _, stopped in sorted(self._stopped.items())]
+
+    def _stop(self, stopped: Iterable[Stopped]) -> None:
+        for one in stopped:
+            self._stopped = self._stopped | {(one.topic, one.partition): one}
+            log.error("a partition stands still", problem=one.message)
+        self._metrics.partitions_stopped([(each.topic, each.reason.value) for each in self._all_stopped()])
+
+    def _taken(
+        self, claimed: Claimed, offsets: Mapping[TopicPartition, int], bounds: Bounds
+    ) -> dict[TopicPartition, int]:
+        """After ownership was taken: notes what stands still, how far we are behind, what has yet to be published."""
+        self._stop(claimed.stopped)
+        for topic, partition in offsets:
+            self.seen_end(topic, partition, bounds[topic, partition][1])
+            if (owner := self.owner(topic, partition)) is not None:
+                for relay in self._relays:
+                    relay.wake(owner)
+        log.info("partitions claimed", partitions=[f"{t}/{p}@{o}" for (t, p), o in sorted(offsets.items())])
+        return {place: offset for place, offset in offsets.items() if place not in self._stopped}
+
+    def _backend_pids(self) -> dict[str, int | None]:
+        return {topic: pipeline.backend_pid for topic, pipeline in self._pipelines.items()}
+
+    def _claim_all(self, bounds: Bounds) -> Claimed:
         failures = 0
         while True:
             try:
-                described = describe_topics(self._kafka, topics)
-                uuids = {name: topic.uuid for name, topic in described.items()}
-                claims = [claim for topic in topics for claim in self._claim_topic(topic, uuids[topic], bounds)]
-                return claims, uuids
+                return self._claimer.claim(bounds, self._backend_pids())
             except (DatabaseUnavailable, KafkaUnavailable) as error:
                 failures += 1
                 if self._stopping:
                     raise
                 log.warning("cannot claim partitions yet", error=str(error))
                 self._sleep(min(0.1 * 2**failures, LONGEST_CLAIM_BACKOFF))
-
-    def _claim_topic(self, topic: str, uuid: str, bounds: Mapping[TopicPartition, tuple[int, int]]) -> list[Claim]:
-        own = {partition: bound for (name, partition), bound in bounds.items() if name == topic}
-        starts = {partition: latest if self._start_latest else first for partition, (first, latest) in own.items()}
-        claims = claim_partitions(
-            self._database,
-            topic=topic,
-            topic_uuid=uuid,
-            start_offsets=starts,
-            owner=self._owner_name,
-            backend_pid=self._pipelines[topic].backend_pid,
-            now=self._clock(),
-        )
-        for partition, claim in claims.items():
-            first, _ = own[partition]
-            if claim.next_offset < first:
-                raise LogTruncated(
-                    f"{topic}/{partition}: SQL's next offset is {claim.next_offset}, but the log begins at {first}: "
-                    f"{first - claim.next_offset} records are gone"
-                )
-        return list(claims.values())
 
 
 def owned_by(ownership: Ownership, topic: str) -> Callable[[], Sequence[OwnedPartition] | None]:

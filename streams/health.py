@@ -3,7 +3,8 @@
 Seconds and `_total` as Prometheus asks; no ids in labels. docs/metrics.md lists every metric (a test checks that).
 """
 
-from collections.abc import Iterator
+from collections import Counter as Counts
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -53,6 +54,12 @@ class FlowMetrics:
             "headgate_partitions_lost_total",
             "Partitions found to be owned by another worker",
             ["topic"],
+            registry=into,
+        )
+        self._stopped = Gauge(
+            "headgate_partitions_stopped",
+            "Partitions that stand still until somebody acts; /health and the log say how",
+            ["topic", "reason"],
             registry=into,
         )
         self._restore = Histogram(
@@ -162,6 +169,12 @@ class FlowMetrics:
     def no_lag(self, topic: str, partition: int) -> None:
         """The partition is another worker's: its lag is not ours to report."""
         self._lag.remove(topic, str(partition))
+
+    def partitions_stopped(self, stopped: Sequence[tuple[str, str]]) -> None:
+        """All that stand still now: topic and reason of each."""
+        self._stopped.clear()
+        for labels, partitions in Counts(stopped).items():
+            self._stopped.labels(*labels).set(partitions)
 
     def alerts_made(self, revisions: int) -> None:
         self._alerts.inc(revisions)

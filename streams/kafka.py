@@ -4,12 +4,23 @@ One place builds producers and admin clients from one set of settings; the consu
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 REQUEST_SECONDS = 15.0
+#: How long a record that is there may take to arrive.
+KEYS_SECONDS = 3.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
 SIZE_MARGIN = 1_048_576
 
@@ -79,6 +90,48 @@ def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, 
             raise KafkaUnavailable(f"cannot describe topic {name}: {error.args[0].str()}") from None
         described[name] = TopicDescription(name, str(topic.topic_id), len(topic.partitions))
     return described
+
+
+def log_bounds(
+    settings: KafkaSettings, places: Iterable[tuple[str, int]], timeout: float = REQUEST_SECONDS
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Of each (topic, partition) its first available offset and its next one (after the last committed record)."""
+    wanted = [TopicPartition(*place) for place in places]
+    if not wanted:
+        return {}
+    admin = admin_client(settings)  # kept until the answers are in
+    committed = IsolationLevel.READ_COMMITTED
+    asked = [
+        admin.list_offsets(dict.fromkeys(wanted, spec), isolation_level=committed, request_timeout=timeout)
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+    ]
+    found = {}
+    for place in wanted:
+        try:
+            first, end = (futures[place].result(timeout).offset for futures in asked)
+        except (KafkaException, TimeoutError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+            raise KafkaUnavailable(f"cannot look at {place.topic}/{place.partition}: {reason}") from None
+        found[place.topic, place.partition] = (first, end)
+    return found
+
+
+def newest_keys(settings: KafkaSettings, places: Iterable[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    """(key, partition) of at most so many records at each log's end; keys that are no text are left out."""
+    found = []
+    consumer = Consumer({"bootstrap.servers": settings.servers, "group.id": settings.client_id, "log_level": 0})
+    try:
+        for (topic, partition), (first, end) in log_bounds(settings, places).items():
+            consumer.assign([TopicPartition(topic, partition, max(first, end - most))])
+            while messages := consumer.consume(most, timeout=KEYS_SECONDS) if first < end else []:
+                for message in messages:
+                    with suppress(UnicodeDecodeError):
+                        found.append(((message.key() or b"").decode(), partition))
+                if messages[-1].offset() >= end - 1:
+                    break
+    finally:
+        consumer.close()
+    return found
 
 
 def create_topics(

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 from storage.progress import Claim
 from streams.batch import Chunk, OwnedPartition
-from streams.records import Record
 
 TopicPartition = tuple[str, int]
 
@@ -20,21 +19,33 @@ class Ownership:
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._settled = False
+        self._kafka_generation = -1
         self._lock = threading.Lock()
 
     def take(
         self, claims: Sequence[Claim], topic_uuids: Mapping[str, str], kafka_generation: int
     ) -> dict[TopicPartition, int]:
         """Replaces all ownership by these claims; returns the offset to fetch next of each."""
-        owned = {
-            (claim.topic, claim.partition): OwnedPartition(
-                claim, topic_uuids[claim.topic], kafka_generation, claim.next_offset, claim.next_offset
-            )
-            for claim in claims
-        }
+        owned = _owned(claims, topic_uuids, kafka_generation)
         with self._lock:
             self._owned = owned
             self._settled = True
+            self._kafka_generation = kafka_generation
+        return {key: owner.claim.next_offset for key, owner in owned.items()}
+
+    def take_again(
+        self, claims: Sequence[Claim], topic_uuids: Mapping[str, str], kafka_generation: int
+    ) -> dict[TopicPartition, int]:
+        """Puts these claims in the place of earlier ones of the same partitions, unless a rebalance came in between;
+        returns the offset to fetch next of each."""
+        owned = _owned(claims, topic_uuids, kafka_generation)
+        with self._lock:
+            if not self._settled or kafka_generation != self._kafka_generation:
+                return {}
+            for key, owner in owned.items():
+                if key in self._owned:
+                    self._owned[key].revoked = True
+                self._owned[key] = owner
         return {key: owner.claim.next_offset for key, owner in owned.items()}
 
     def revoke_all(self) -> None:
@@ -56,10 +67,22 @@ class Ownership:
         with self._lock:
             return {key: owner.committed for key, owner in self._owned.items() if owner.usable}
 
-    def accept(self, topic: str, partition: int, records: Sequence[Record], kafka_generation: int) -> Chunk | None:
-        """The part of a fetched chunk that is new; None where nothing is, or where it is not ours any more."""
-        owner = self._owned.get((topic, partition))
-        if owner is None or not owner.usable or owner.kafka_generation != kafka_generation:
+    def owner(self, topic: str, partition: int) -> OwnedPartition | None:
+        """Whose a chunk is that is fetched now; None where the partition is not ours."""
+        with self._lock:
+            owner = self._owned.get((topic, partition))
+            return owner if owner is not None and owner.usable else None
+
+    def all_owned(self) -> list[OwnedPartition] | None:
+        """Everything that was claimed, also what was found to be lost since; None while a rebalance is under way."""
+        with self._lock:
+            return list(self._owned.values()) if self._settled else None
+
+    def accept(self, chunk: Chunk) -> Chunk | None:
+        """The part of a fetched chunk that is new; None where nothing is, or where its owner's claim is not ours any
+        more."""
+        owner, records = chunk.owner, chunk.records
+        if not owner.usable or self._owned.get((owner.claim.topic, owner.claim.partition)) is not owner:
             return None
         if records[0].offset < owner.accepted:
             records = [record for record in records if record.offset >= owner.accepted]
@@ -67,3 +90,14 @@ class Ownership:
                 return None
         owner.accepted = records[-1].offset + 1
         return Chunk(owner, records)
+
+
+def _owned(
+    claims: Sequence[Claim], topic_uuids: Mapping[str, str], kafka_generation: int
+) -> dict[TopicPartition, OwnedPartition]:
+    return {
+        (claim.topic, claim.partition): OwnedPartition(
+            claim, topic_uuids[claim.topic], kafka_generation, claim.next_offset, claim.next_offset
+        )
+        for claim in claims
+    }

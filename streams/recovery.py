@@ -5,15 +5,18 @@ those that follow a snapshot; open alerts are the alerts table's latest revision
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
 import numpy as np
+from sqlalchemy import Connection
 
 from models.events import Events
 from models.explain import Reason
 from storage.alert_history import StoredAlert, judged_alerts, judged_since, next_alert_sequence, open_alerts
 from storage.database import Database
+from storage.partition_counts import count_of
 from storage.progress import Claim, Control, latest_control
 from storage.score_sketches import ScoredColumns, counted_until, predictions_between
 from storage.training_data import TransactionColumns, stored_transactions
@@ -21,6 +24,7 @@ from streams.alerts import AlertRevision
 from streams.decode import base_currency_amounts
 from streams.patience import Wait, patiently
 from streams.records import MILLISECONDS_A_DAY
+from streams.rescaled import ROWS_AT_ONCE, ReadStored, Stored, beginning, since_rescale
 
 Found = TypeVar("Found")
 
@@ -43,8 +47,16 @@ class PartitionSource:
         return patiently(read, self._wait)
 
     def transactions(self, claim: Claim, from_offset: int) -> Iterator[Events]:
-        """The partition's stored transactions from an offset on, before the claim's next one, in offset order."""
+        """What the partition's state is folded from beyond an offset, in order: its stored transactions before the
+        claim's next offset. From 0 on, where the topic was rescaled, those of other partitions come before them."""
         with self._database.reading() as connection:
+            begin = beginning(claim, count_of(connection, claim))
+            stored = self._stored(connection, claim)
+            if from_offset == 0 and begin is not None and begin.has_others(stored):
+                for numbers, events in begin.rows(stored, Events.concatenate):
+                    partition = np.full(len(events), claim.partition, np.int32)
+                    yield replace(events, partition=partition, offset=numbers)
+                from_offset = begin.boundary
             for columns in stored_transactions(
                 connection,
                 topic_generation=claim.topic_generation,
@@ -54,10 +66,25 @@ class PartitionSource:
             ):
                 yield stored_events(columns, self._rates)
 
+    def _stored(self, connection: Connection, claim: Claim) -> ReadStored[Events]:
+        def stored(partition: int, before_offset: int) -> Iterator[Stored[Events]]:
+            for columns in stored_transactions(
+                connection,
+                topic_generation=claim.topic_generation,
+                partition=partition,
+                before_offset=before_offset,
+                batch_rows=ROWS_AT_ONCE,
+            ):
+                yield columns.recorded_at, columns.account_id, stored_events(columns, self._rates)
+
+        return stored
+
     def control(self, claim: Claim, name: str) -> Control | None:
-        """What the partition used last of something from outside its log, and from which offset on."""
+        """What the partition used last of something from outside its log, and from which offset on: not before the
+        latest rescale, from which every state goes on with its ring alone."""
         with self._database.reading() as connection:
-            return latest_control(connection, claim.topic_generation, claim.partition, name)
+            control = latest_control(connection, claim.topic_generation, claim.partition, name)
+            return since_rescale(control, beginning(claim, count_of(connection, claim)))
 
     def alerts(self, claim: Claim) -> tuple[int, list[AlertRevision]]:
         """The partition's next alert sequence and its open alerts."""

@@ -1,12 +1,12 @@
 """A Faust transport that delivers one message per (partition, fetched chunk) and starts where SQL says.
 
 Stock Faust spends two futures on each record; a message that carries a whole chunk keeps Faust's rebalancing,
-agents and supervision and removes that cost (docs/architecture.md has the figures). A message's value is the list
-of aiokafka records, its offset the last record's.
+agents and supervision and removes that cost (docs/architecture.md has the figures). A message's value is the chunk,
+with the claim under which it was fetched; its offset is the last record's.
 
 No chunk may vanish between the fetcher and the agent. Where delivery breaks off (flow suspended, generation
 changed), a rebalance is under way; its end waits for every fetch and then seeks each partition to SQL's offset again;
-chunks of an older generation are refused by streams/ownership.py.
+chunks that were fetched under an older claim are refused by streams/ownership.py.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+
+from streams.batch import Chunk, OwnedPartition
+from streams.ownership import TopicPartition
 
 if TYPE_CHECKING:
     from streams.app import FlowApp
@@ -28,10 +31,6 @@ FETCH_SECONDS = 0.25
 #: While some partitions' pipelines are full, the others are polled this long: the wait ends with new records only, not
 #: with new room, and a pipeline that has worked off its buffer must not stand idle meanwhile.
 POLL_BESIDE_FULL = 0.01
-
-
-class LogTruncated(Exception):
-    """Kafka no longer holds the record that SQL expects next."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -95,9 +94,14 @@ class Consumer(driver.Consumer):
         if not active:
             await self.sleep(NO_PARTITIONS_PAUSE)
             return
+        await self._take_again()
         ready = {TP(*key) for key in await app.flow.partitions_with_room(active)}
+        owners = {tp: app.flow.owner(tp.topic, tp.partition) for tp in ready}
         generation = app.consumer_generation_id
-        if not ready or self.should_stop or not self.flow_active:
+        if self.should_stop or not self.flow_active:
+            return
+        if not ready:
+            await asyncio.sleep(POLL_BESIDE_FULL)
             return
         try:
             records = await self._getmany(
@@ -106,15 +110,15 @@ class Consumer(driver.Consumer):
         except NoOffsetForPartitionError:
             return  # looked up before the first seek; the seek has settled it
         except OffsetOutOfRangeError as error:
-            raise LogTruncated(
-                f"Kafka no longer holds what SQL expects next: {error}; the records in between are lost"
-            ) from error
+            await self._out_of_range(error.args[0])
+            return
         for tp, chunk in (records or {}).items():
             if self.should_stop or not self.flow_active or app.consumer_generation_id != generation:
                 return
-            if chunk:
+            owner = owners[tp]
+            if chunk and owner is not None:
                 app.flow.seen_end(tp.topic, tp.partition, self.highwater(tp))
-                yield tp, _message(tp, chunk, generation)
+                yield tp, _message(tp, owner, chunk, generation)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets.
@@ -133,15 +137,50 @@ class Consumer(driver.Consumer):
         app = cast("FlowApp", self.app)
         assigned = {TP(tp.topic, tp.partition) for tp in self.assignment()}
         generation = app.consumer_generation_id
-        earliest = await self.earliest_offsets(*assigned) if assigned else {}
-        latest = await self.highwaters(*assigned) if assigned else {}
-        offsets = await app.flow.claim(
-            {(tp.topic, tp.partition): (earliest[tp], latest[tp]) for tp in assigned}, generation
-        )
-        seeks = {TP(topic, partition): offset for (topic, partition), offset in offsets.items()}
+        bounds = await self._bounds(assigned)
+        offsets = await app.flow.claim(bounds, generation)
+        # What stands still is not read; its position is put where aiokafka finds no fault with it.
+        seeks = {TP(*place): offsets.get(place, first) for place, (first, _) in bounds.items()}
         if seeks:
             await self.seek_wait(seeks)
         return seeks
+
+    async def _take_again(self) -> None:
+        """Claims partitions anew that stood still or were lost, while the others go on. No fetch is under way here."""
+        app = cast("FlowApp", self.app)
+        waiting = {TP(*place) for place in app.flow.to_take_again()} & self.assignment()
+        if not waiting:
+            return
+        generation = app.consumer_generation_id
+        offsets = await app.flow.claim_again(await self._bounds(waiting), generation)
+        await self._seek_if_ours({TP(*place): offset for place, offset in offsets.items()})
+
+    async def _out_of_range(self, positions: Mapping[TP, int]) -> None:
+        """Kafka has no record at these positions: the partitions stand still, unless it has by now."""
+        app = cast("FlowApp", self.app)
+        bounds = await self._bounds({TP(*place) for place in positions})
+        seeks = {}
+        for (topic, partition), (first, end) in bounds.items():
+            position = positions[TP(topic, partition)]
+            stopped = app.flow.stop_partition(topic, partition, position, first, end)
+            seeks[TP(topic, partition)] = first if stopped else position
+        await self._seek_if_ours(seeks)
+
+    async def _seek_if_ours(self, seeks: Mapping[TP, int]) -> None:
+        """Outside a rebalance; one that has begun will seek itself."""
+        try:
+            if seeks:
+                await self.seek_wait(seeks)
+        except IllegalStateError:
+            """Not assigned to us any more."""
+
+    async def _bounds(self, partitions: set[TP]) -> dict[TopicPartition, tuple[int, int]]:
+        """Each partition's first available and its next offset."""
+        if not partitions:
+            return {}
+        earliest = await self.earliest_offsets(*partitions)
+        latest = await self.highwaters(*partitions)
+        return {(tp.topic, tp.partition): (earliest[tp], latest[tp]) for tp in partitions}
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         """Kafka's committed offsets follow SQL's, for lag tools; Faust's acknowledgements play no part."""
@@ -164,8 +203,8 @@ class Transport(driver.Transport):
     Consumer = Consumer
 
 
-def _message(tp: TP, chunk: Any, generation: int) -> ConsumerMessage:
-    last = chunk[-1]
+def _message(tp: TP, owner: OwnedPartition, records: Any, generation: int) -> ConsumerMessage:
+    last, value = records[-1], cast(Any, Chunk(owner, records))
     return ConsumerMessage(
         tp.topic,
         tp.partition,
@@ -174,7 +213,7 @@ def _message(tp: TP, chunk: Any, generation: int) -> ConsumerMessage:
         last.timestamp_type,
         [],
         None,
-        chunk,
+        value,
         None,
         0,
         0,

@@ -51,7 +51,7 @@ def database(postgres_url: str) -> Iterator[Database]:
 
 def test_the_page_has_its_queries() -> None:
     assert len(blocks(section("## Queries"))) >= 8
-    assert len(blocks(section("## For operators"))) == 2
+    assert len(blocks(section("## For operators"))) == 3
 
 
 @pytest.mark.parametrize("query", blocks(section("## Queries")))
@@ -61,8 +61,8 @@ def test_a_reader_gets_an_answer_to_each_query(database: Database, query: str) -
         assert connection.exec_driver_sql(query).all() != []
 
 
-def test_operators_find_no_broken_partition_and_the_dead_letter(database: Database) -> None:
-    audit, refused = blocks(section("## For operators"))
+def test_operators_find_no_broken_partition_what_was_given_up_and_the_dead_letter(database: Database) -> None:
+    audit, given_up, refused = blocks(section("## For operators"))
     with database.reading() as connection:
         assert connection.exec_driver_sql(audit).all() == []
         (row,) = connection.exec_driver_sql(refused).all()
@@ -72,6 +72,11 @@ def test_operators_find_no_broken_partition_and_the_dead_letter(database: Databa
             "INSERT INTO stream_progress SELECT 1, 0, 't', 'u', 1, 'w', NULL, 0, 5, 3, 1, 0, 0, now()"
         )
         assert len(connection.exec_driver_sql(audit).all()) == 1
+        connection.exec_driver_sql("UPDATE stream_progress SET lost = 1")
+        assert connection.exec_driver_sql(audit).all() == []
+        connection.exec_driver_sql("INSERT INTO accepted_losses VALUES (1, 0, 3, 4, now(), 'anna', 'too late')")
+        (row,) = connection.exec_driver_sql(given_up).all()
+        assert (row.topic, row.records, row.accepted_by, row.why) == ("t", 1, "anna", "too late")
         transaction.rollback()
 
 

@@ -87,6 +87,15 @@ def test_claims_from_many_threads_get_different_epochs(database: Database) -> No
     assert {each[0].topic_generation for each in claims} == {1}
 
 
+def test_a_claim_of_what_was_seen_takes_only_what_is_still_so(database: Database) -> None:
+    claim(database, {0: 0, 1: 0})
+    claim(database, {1: 0}, owner="w2")
+    again = claim(database, {0: 0, 1: 0, 2: 3}, seen={0: 1, 1: 1, 2: 0})
+    assert {partition: (each.epoch, each.next_offset) for partition, each in again.items()} == {0: (2, 0), 2: (1, 3)}
+    assert claim(database, {2: 3}, seen={2: 0}) == {}
+    assert claim(database, {7: 3}, seen={7: 1}) == {}
+
+
 def test_topics_claimed_from_many_threads_get_different_generations(database: Database) -> None:
     with ThreadPoolExecutor(4) as threads:
         claims = list(threads.map(lambda n: claim(database, {0: 0}, topic=f"t{n}", topic_uuid=f"u{n}"), range(8)))

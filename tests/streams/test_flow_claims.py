@@ -7,19 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import NewPartitions
 from sqlalchemy import Connection
 
+from storage.accepted_losses import accept_loss
 from storage.database import Database, DatabaseUnavailable
+from storage.partition_counts import latest_count, rescale
 from storage.progress import all_progress
+from streams.batch import Chunk
 from streams.buffer import ChunkBuffer
 from streams.flow import Flow
 from streams.health import FlowMetrics
-from streams.kafka import KafkaSettings, TopicMissing, describe_topics
+from streams.kafka import KafkaSettings, TopicMissing, admin_client, describe_topics
 from streams.ownership import Ownership
-from streams.transport import LogTruncated
+from streams.partition_watch import PartitionWatch
+from tests.deployment import wait_until
 from tests.storage.rows import NOON
 from tests.streams.bench import KafkaRecord
-from tests.streams.topics import created
+from tests.streams.topics import created, described
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,25 @@ class World:
     topic: str
     naps: list[float]
     metrics: FlowMetrics
+    kafka: str
+    watch: PartitionWatch
+
+    def fetched(self, partition: int, first: int, last: int) -> Chunk:
+        owner = self.flow.owner(self.topic, partition)
+        assert owner is not None
+        return Chunk(owner, records(first, last))
+
+    def look(self) -> None:
+        self.watch.look()
+
+    def claim_again(self, bounds: dict[int, tuple[int, int]], generation: int) -> dict[int, int]:
+        wanted = {(self.topic, partition): bound for partition, bound in bounds.items()}
+        offsets = asyncio.run(self.flow.claim_again(wanted, generation))
+        return {partition: offset for (_, partition), offset in offsets.items()}
+
+    def stopped(self, reason: str) -> float | None:
+        labels = {"topic": self.topic, "reason": reason}
+        return self.metrics.registry.get_sample_value("headgate_partitions_stopped", labels)
 
     def claim(self, bounds: dict[int, tuple[int, int]], generation: int = 1) -> dict[int, int]:
         wanted = {(self.topic, partition): bound for partition, bound in bounds.items()}
@@ -106,7 +130,8 @@ def world(kafka: str, database: Database, topic: str, **settings: Any) -> World:
         clock=lambda: NOON,
         **{"sleep": naps.append} | parts | settings,
     )
-    return World(flow, ownership, stage, relay, topic, naps, metrics)
+    watch = PartitionWatch(database, flow.assigned, flow.take_again, lambda: 100.0, patience=15.0)
+    return World(flow, ownership, stage, relay, topic, naps, metrics, kafka, watch)
 
 
 @pytest.fixture
@@ -138,10 +163,137 @@ def test_a_first_claim_may_start_at_the_log_s_end_and_a_later_one_goes_on_where_
     assert here.flow.health()["partitions"][0]["epoch"] == 2
 
 
-def test_a_log_that_was_truncated_past_sql_s_offset_stops_with_how_much_is_gone(here: World) -> None:
+def test_a_partition_whose_log_begins_past_sql_s_offset_stands_still_alone_and_says_what_is_gone(here: World) -> None:
     here.claim({0: (0, 10), 1: (0, 10)})
-    with pytest.raises(LogTruncated, match=r"transactions/1: .* next offset is 0, .* begins at 7: 7 records are gone"):
-        here.claim({0: (0, 10), 1: (7, 10)})
+    assert here.claim({0: (0, 10), 1: (7, 10)}) == {0: 0}
+    assert asyncio.run(here.flow.partitions_with_room([(here.topic, 0), (here.topic, 1)])) == {(here.topic, 0)}
+    state = here.flow.health()
+    assert state["ready"]
+    assert state["stopped"] == [{"topic": here.topic, "partition": 1, "reason": "truncated"}]
+    (warning,) = state["warnings"]
+    assert "next offset is 0, but Kafka's log begins at 7: 7 records are gone" in warning
+    assert f"`headgate accept-loss --topic {here.topic} --partition 1`" in warning
+    assert here.stopped("truncated") == 1
+    assert here.claim({0: (0, 10)}) == {0: 0}, "a rebalance gave it to another worker"
+    assert (here.flow.health()["stopped"], here.stopped("truncated")) == ([], None)
+
+
+def test_a_partition_truncated_while_it_is_read_stands_still_and_one_that_is_in_range_again_does_not(
+    here: World,
+) -> None:
+    here.claim({0: (0, 10), 1: (0, 10)})
+    assert not here.flow.stop_partition(here.topic, 0, 5, 5, 10)
+    assert here.flow.stop_partition(here.topic, 0, 5, 8, 10)
+    assert here.flow.stop_partition(here.topic, 1, 12, 0, 10)
+    assert asyncio.run(here.flow.partitions_with_room([(here.topic, 0), (here.topic, 1)])) == set()
+    assert [each["reason"] for each in here.flow.health()["stopped"]] == ["truncated", "rewound"]
+    assert "3 records are gone" in here.flow.health()["warnings"][0]
+    assert "ends at 10" in here.flow.health()["warnings"][1]
+
+
+def test_a_partition_goes_on_once_its_loss_was_accepted_and_the_others_notice_nothing(
+    here: World, database: Database
+) -> None:
+    here.claim({0: (0, 10), 1: (0, 10)}, generation=3)
+    here.claim({0: (0, 10), 1: (7, 10)}, generation=4)
+    other = here.flow.owner(here.topic, 0)
+    uuid = here.flow.assigned()[0].topic_uuid  # type: ignore[index]
+    accept_loss(
+        database,
+        topic=here.topic,
+        topic_uuid=uuid,
+        partition=1,
+        from_offset=0,
+        to_offset=7,
+        by="anna",
+        why="",
+        now=NOON,
+    )
+    here.look()
+    assert here.flow.to_take_again() == {(here.topic, 1)}
+    assert here.claim_again({1: (7, 10)}, 4) == {1: 7}
+    assert here.flow.owner(here.topic, 0) is other
+    assert (here.flow.health()["stopped"], here.flow.health()["warnings"]) == ([], [])
+    assert here.stopped("truncated") is None
+    here.look()
+    assert here.flow.to_take_again() == set()
+
+
+def test_a_partition_that_lost_more_while_the_loss_was_accepted_stands_still_again(
+    here: World, database: Database
+) -> None:
+    here.claim({0: (7, 10)})
+    here.claim({0: (9, 12)})
+    here.flow.take_again({(here.topic, 0): 2})
+    assert here.claim_again({0: (11, 12)}, 1) == {}
+    assert "4 records are gone" in here.flow.health()["warnings"][0]
+
+
+def test_what_somebody_else_claimed_in_the_meantime_is_not_taken_back(here: World, database: Database) -> None:
+    here.claim({0: (0, 10)})
+    here.flow.take_again({(here.topic, 0): 1})
+    other = world(here.kafka, database, here.topic)
+    assert other.claim({0: (0, 10)}) == {0: 0}
+    assert here.claim_again({0: (0, 10)}, 1) == {}
+    with database.reading() as connection:
+        assert [row.epoch for row in all_progress(connection)] == [2]
+
+
+def test_nobody_waits_for_a_database_to_claim_a_single_partition_anew(
+    kafka_servers: str, database: Database, topic: str
+) -> None:
+    refusals: list[str] = []
+    here = world(kafka_servers, AwayForClaims(database.engine, refusals), topic)
+    here.claim({0: (0, 5)})
+    here.flow.take_again({(here.topic, 0): 1})
+    refusals += ["away"]
+    assert here.claim_again({0: (0, 5)}, 1) == {}
+    assert (here.naps, here.flow.to_take_again()) == ([], set())
+
+
+def test_partitions_added_to_a_topic_with_state_by_key_stand_still_until_a_rescale(
+    kafka_servers: str, database: Database, topic: str
+) -> None:
+    here = world(kafka_servers, database, topic, keyed=[topic], start_latest=True)
+    assert here.claim({0: (0, 10), 1: (0, 10)}) == {0: 10, 1: 10}
+    added(kafka_servers, topic, 4)
+    assert here.claim({0: (0, 10), 1: (0, 10), 2: (0, 3), 3: (0, 0)}) == {0: 10, 1: 10}
+    state = here.flow.health()
+    assert [(each["partition"], each["reason"]) for each in state["stopped"]] == [
+        (2, "partitions_added"),
+        (3, "partitions_added"),
+    ]
+    assert "has 4 partitions, state was built with 2" in state["warnings"][0]
+    assert "`headgate rescale`" in state["warnings"][0]
+    here.look()
+    assert here.flow.to_take_again() == set()
+    uuid = here.flow.assigned()[0].topic_uuid  # type: ignore[index]
+    with database.reading() as connection:
+        seen = latest_count(connection, topic, uuid)
+    assert seen is not None
+    rescale(database, topic=topic, topic_uuid=uuid, seen=seen, partitions=4, partitioner="murmur2", by="anna", now=NOON)
+    here.look()
+    assert here.flow.to_take_again() == {(topic, partition) for partition in range(4)}
+    bounds = {0: (0, 10), 1: (0, 10), 2: (0, 3), 3: (0, 0)}
+    assert here.claim_again(bounds, 1) == {0: 10, 1: 10, 2: 0, 3: 0}, "what was added is read from its beginning"
+    assert here.flow.health()["stopped"] == []
+
+
+def test_partitions_added_to_a_topic_without_state_by_key_are_read_from_their_beginning(
+    kafka_servers: str, database: Database, topic: str
+) -> None:
+    here = world(kafka_servers, database, topic, start_latest=True)
+    assert here.claim({0: (0, 10), 1: (0, 10)}) == {0: 10, 1: 10}
+    added(kafka_servers, topic, 3)
+    assert here.claim({0: (0, 10), 2: (0, 3)}) == {0: 10, 2: 0}
+    assert here.flow.health()["stopped"] == []
+
+
+def added(servers: str, topic: str, partitions: int) -> None:
+    """Raises the topic's number of partitions."""
+    admin = admin_client(KafkaSettings(servers))
+    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(20)
+    wait_until("they are there", lambda: (found := described(servers, topic)) and found.partitions == partitions)
 
 
 def test_a_topic_that_is_gone_stops_with_the_command_that_mends_it(kafka_servers: str, database: Database) -> None:
@@ -181,13 +333,13 @@ def records(first: int, last: int) -> list[KafkaRecord]:
     return [KafkaRecord(offset, 0, None, None) for offset in range(first, last)]
 
 
-def test_chunks_of_an_older_kafka_generation_are_refused_after_a_new_claim(here: World) -> None:
+def test_chunks_fetched_before_a_claim_are_refused_after_it(here: World) -> None:
     here.claim({0: (0, 10)}, generation=1)
+    early = here.fetched(0, 0, 3)
     here.claim({0: (0, 10)}, generation=2)
-    asyncio.run(here.flow.deliver(here.topic, 0, records(0, 3), 1))
-    asyncio.run(here.flow.deliver(here.topic, 1, records(0, 3), 2))
+    asyncio.run(here.flow.deliver(early))
     assert here.stage.buffer.take(10, 0) == []
-    asyncio.run(here.flow.deliver(here.topic, 0, records(0, 3), 2))
+    asyncio.run(here.flow.deliver(here.fetched(0, 0, 3)))
     (chunk,) = here.stage.buffer.take(10, 0)
     assert [record.offset for record in chunk.records] == [0, 1, 2]
     assert chunk.owner.claim.epoch == 2
@@ -196,10 +348,11 @@ def test_chunks_of_an_older_kafka_generation_are_refused_after_a_new_claim(here:
 def test_a_release_refuses_what_comes_after_it_and_waits_for_what_is_on_its_way(here: World) -> None:
     here.claim({0: (0, 10)})
     here.stage.empties = False
+    on_its_way = here.fetched(0, 0, 3)
     asyncio.run(here.flow.release())
     assert here.stage.drains == [5.0]
     assert here.relay.settled, "else the next owner would publish again what is not noted yet"
-    asyncio.run(here.flow.deliver(here.topic, 0, records(0, 3), 1))
+    asyncio.run(here.flow.deliver(on_its_way))
     assert here.stage.buffer.take(10, 0) == []
     assert not here.flow.health()["ready"]
     assert here.flow.committed() == {}
@@ -211,7 +364,7 @@ def test_a_partition_is_fetched_only_while_its_pipeline_has_room(here: World) ->
 
     async def fill() -> tuple[set[Any], set[Any]]:
         before = await here.flow.partitions_with_room(active)
-        await here.flow.deliver(here.topic, 0, records(0, 10), 1)
+        await here.flow.deliver(here.fetched(0, 0, 10))
         waiting = asyncio.ensure_future(here.flow.partitions_with_room(active))
         await asyncio.sleep(0)
         assert not waiting.done()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from storage.progress import Claim
+from streams.batch import Chunk
 from streams.ownership import Ownership
 
 
@@ -25,29 +26,64 @@ def claimed(next_offset: int = 10, kafka_generation: int = 1) -> Ownership:
     return ownership
 
 
+def fetched(ownership: Ownership, first: int, last: int) -> Chunk:
+    owner = ownership.owner("t", 0)
+    assert owner is not None
+    return Chunk(owner, records(first, last))
+
+
+def offsets(chunk: Chunk | None) -> list[int]:
+    return [] if chunk is None else [record.offset for record in chunk.records]
+
+
 def test_records_below_sql_s_offset_are_cut_off() -> None:
     ownership = claimed(10)
-    chunk = ownership.accept("t", 0, records(5, 12), 1)
-    assert chunk is not None
-    assert [record.offset for record in chunk.records] == [10, 11, 12]
+    assert offsets(ownership.accept(fetched(ownership, 5, 12))) == [10, 11, 12]
 
 
 def test_a_repeated_chunk_is_refused_and_a_gap_is_accepted() -> None:
     ownership = claimed(10)
-    assert ownership.accept("t", 0, records(10, 12), 1) is not None
-    assert ownership.accept("t", 0, records(10, 12), 1) is None
-    assert ownership.accept("t", 0, records(20, 22), 1) is not None
+    assert ownership.accept(fetched(ownership, 10, 12)) is not None
+    assert ownership.accept(fetched(ownership, 10, 12)) is None
+    assert ownership.accept(fetched(ownership, 20, 22)) is not None
 
 
-def test_chunks_of_another_generation_or_partition_are_refused() -> None:
-    ownership = claimed(10, kafka_generation=2)
-    assert ownership.accept("t", 0, records(10, 12), 1) is None
-    assert ownership.accept("t", 1, records(10, 12), 2) is None
+def test_a_chunk_that_was_fetched_under_an_earlier_claim_is_refused() -> None:
+    """It may begin beyond the place where the new claim goes on, and would pass over what lies between."""
+    ownership = claimed(10)
+    early = fetched(ownership, 15, 20)
+    ownership.take([Claim("t", 1, 0, epoch=2, next_offset=10)], {"t": "uuid"}, 1)
+    assert ownership.accept(early) is None
+    assert offsets(ownership.accept(fetched(ownership, 10, 12))) == [10, 11, 12]
+
+
+def test_a_partition_claimed_anew_alone_leaves_the_others_and_refuses_what_was_fetched_before() -> None:
+    ownership = Ownership()
+    both = [Claim("t", 1, 0, epoch=1, next_offset=10), Claim("t", 1, 1, epoch=1, next_offset=5)]
+    ownership.take(both, {"t": "uuid"}, 7)
+    other, early = ownership.owner("t", 1), fetched(ownership, 15, 20)
+    assert ownership.take_again([Claim("t", 1, 0, epoch=3, next_offset=12)], {"t": "uuid"}, 7) == {("t", 0): 12}
+    assert ownership.accept(early) is None
+    assert early.owner.revoked
+    assert offsets(ownership.accept(fetched(ownership, 12, 13))) == [12, 13]
+    assert ownership.owner("t", 1) is other
+    assert ownership.committed() == {("t", 0): 12, ("t", 1): 5}
+
+
+def test_nothing_is_claimed_anew_alone_once_a_rebalance_has_begun_or_ended() -> None:
+    ownership = claimed(10, kafka_generation=1)
+    again = [Claim("t", 1, 0, epoch=3, next_offset=12)]
+    assert ownership.take_again(again, {"t": "uuid"}, 2) == {}
+    ownership.revoke_all()
+    assert ownership.take_again(again, {"t": "uuid"}, 1) == {}
+    assert ownership.all_owned() is None
 
 
 def test_after_a_revocation_nothing_is_accepted_and_nothing_counts_as_owned() -> None:
     ownership = claimed(10)
+    chunk = fetched(ownership, 10, 12)
     ownership.revoke_all()
-    assert ownership.accept("t", 0, records(10, 12), 1) is None
+    assert ownership.accept(chunk) is None
+    assert ownership.owner("t", 0) is None
     assert ownership.owned("t") is None
     assert ownership.committed() == {}

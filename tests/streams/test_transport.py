@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as TopicPartitionOffset
 from storage.progress import Claim
 from streams import transport
 from streams.app import AppSettings, FlowApp, build_app
+from streams.batch import Chunk, OwnedPartition
 from streams.ownership import Ownership, TopicPartition
 from tests.streams.topics import created
 
@@ -41,10 +42,16 @@ class RecordingFlow:
     async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
         return set(active)
 
-    async def deliver(self, topic: str, partition: int, records: Sequence[Any], kafka_generation: int) -> None:
-        chunk = self.ownership.accept(topic, partition, records, kafka_generation)
-        if chunk is not None:
-            self.records[partition] += chunk.records
+    def owner(self, topic: str, partition: int) -> OwnedPartition | None:
+        return self.ownership.owner(topic, partition)
+
+    def to_take_again(self) -> set[TopicPartition]:
+        return set()
+
+    async def deliver(self, chunk: Chunk) -> None:
+        accepted = self.ownership.accept(chunk)
+        if accepted is not None:
+            self.records[chunk.owner.claim.partition] += accepted.records
 
     def seen_end(self, topic: str, partition: int, end: int | None) -> None:
         pass

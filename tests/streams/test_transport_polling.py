@@ -24,12 +24,17 @@ def polled(ready: set[TP]) -> list[tuple[set[TP], float]]:
         polls.append((active_partitions, timeout))
         return {}
 
+    async def nothing_to_take() -> None:
+        pass
+
+    flow = SimpleNamespace(partitions_with_room=partitions_with_room, owner=lambda topic, partition: None)
     consumer: Any = SimpleNamespace(
-        app=SimpleNamespace(flow=SimpleNamespace(partitions_with_room=partitions_with_room), consumer_generation_id=1),
+        app=SimpleNamespace(flow=flow, consumer_generation_id=1),
         flow_active=True,
         should_stop=False,
         _get_active_partitions=lambda: {TRANSACTIONS, FEEDBACK},
         _getmany=getmany,
+        _take_again=nothing_to_take,
     )
 
     async def one_round() -> None:
