@@ -102,12 +102,15 @@ def stored_transactions_at(
     columns = ", ".join(
         f"t.{name}" for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")
     )
+    # Named one by one too, days spare PostgreSQL a look at the partitions of all others.
+    among = ", ".join(f"'{day}'" for day in days.values())
     statement = text(
         f"WITH wanted(day, source_offset) AS ({each}) SELECT t.day, t.source_offset, {columns}, p.score, p.flagged "
         "FROM wanted JOIN transactions t ON t.day = wanted.day AND t.topic_generation = :generation "
         "AND t.source_partition = :partition AND t.source_offset = wanted.source_offset "
         "JOIN predictions p ON p.day = t.day AND p.topic_generation = t.topic_generation "
-        "AND p.source_partition = t.source_partition AND p.source_offset = t.source_offset"
+        "AND p.source_partition = t.source_partition AND p.source_offset = t.source_offset "
+        f"WHERE t.day IN ({among}) AND p.day IN ({among})"
     ).columns(day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean())
     values = {"wanted": wanted, "generation": topic_generation, "partition": partition}
     return {

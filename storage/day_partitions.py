@@ -9,14 +9,15 @@ there.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, Date, text
 from sqlalchemy.exc import ProgrammingError
 
 from storage.database import Database, LockUnavailable
+from storage.tables import LogKey
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,17 @@ ONE_DAY = timedelta(days=1)
 
 _BOUND = r"\((?:'([-\d]+)'|MINVALUE|MAXVALUE)\)"
 _BOUNDS = re.compile(rf"FOR VALUES FROM {_BOUND} TO {_BOUND}")
+
+
+#: One step into the key for each day, instead of a look at every row.
+STEP_FROM_DAY_TO_DAY = """
+WITH RECURSIVE days(day) AS (
+    SELECT min(day) FROM {table}
+    UNION ALL
+    SELECT (SELECT min(later.day) FROM {table} later WHERE later.day > days.day) FROM days WHERE days.day IS NOT NULL
+)
+SELECT day FROM days WHERE day IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,54 @@ def partitions_of(connection: Connection, table: str) -> list[DayPartition]:
     )
     found = [_partition(table, row.relname, row.bounds) for row in rows]
     return sorted(found, key=lambda one: (one.end or date.max, one.first or date.min))
+
+
+def days_from(connection: Connection, table: type[LogKey], generation: int, partition: int, offset: int) -> list[date]:
+    """The days on which a topic partition has rows from this offset on; on SQLite, all days that have any."""
+    name: str = table.__tablename__  # type: ignore[attr-defined]
+    days = _stored_days(connection, name)
+    if connection.dialect.name != "postgresql":
+        return days
+    found = connection.execute(
+        text(
+            f"SELECT days.day FROM unnest(CAST(:days AS date[])) AS days (day) CROSS JOIN LATERAL ("
+            f"SELECT FROM {name} AS log WHERE log.day = days.day AND log.topic_generation = :generation "
+            "AND log.source_partition = :partition AND log.source_offset >= :offset LIMIT 1) AS there"
+        ),
+        {"days": days, "generation": generation, "partition": partition, "offset": offset},
+    )
+    return list(found.scalars())
+
+
+def among_days_from(
+    connection: Connection, table: type[LogKey], generation: int, partition: int, offset: int, *joined: type[LogKey]
+) -> list[ColumnElement[bool]]:
+    """What a statement may add that asks for one topic partition's rows from this offset on: their days, of the table
+    and of those joined with it by the log key. Without them PostgreSQL plans and opens all partitions; SQLite has none.
+    Days of rows that are committed later are not among them: for transactions that see one state."""
+    if connection.dialect.name != "postgresql":
+        return []
+    days = days_from(connection, table, generation, partition, offset)
+    return [each.day.in_(days) for each in (table, *joined)]
+
+
+def days_since(moment: datetime) -> date:
+    """The first day whose records may tell of events from this moment on: events are not ahead of their records by more
+    than the tolerance of the settings, which is less than a day."""
+    return (moment.astimezone(UTC) - ONE_DAY).date()
+
+
+def _stored_days(connection: Connection, table: str) -> list[date]:
+    """Days on which there may be rows: those of partitions of one day; those with rows of all others."""
+    days, others = [], []
+    for one in partitions_of(connection, table):
+        if one.first is not None and one.end == one.first + ONE_DAY:
+            days.append(one.first)
+        else:
+            others.append(one.name)
+    for name in others if connection.dialect.name == "postgresql" else [table]:
+        days += connection.execute(text(STEP_FROM_DAY_TO_DAY.format(table=name)).columns(day=Date())).scalars()
+    return days
 
 
 def missing_days(partitions: Sequence[DayPartition], today: date, ahead: int = DAYS_AHEAD) -> list[tuple[date, date]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, select
 
+from storage.day_partitions import among_days_from
 from storage.streaming import milliseconds, streamed
 from storage.tables import Engagement, Recommendation
 
@@ -54,6 +55,7 @@ def stored_engagements(
             Engagement.source_partition == partition,
             Engagement.source_offset >= from_offset,
             Engagement.source_offset < before_offset,
+            *among_days_from(connection, Engagement, topic_generation, partition, from_offset),
         )
         .order_by(Engagement.source_offset)
     )
@@ -100,6 +102,7 @@ def stored_slates(
             Recommendation.source_partition == partition,
             Recommendation.source_offset >= from_offset,
             Recommendation.source_offset < before_offset,
+            *among_days_from(connection, Recommendation, topic_generation, partition, from_offset),
         )
         .order_by(Recommendation.source_offset)
     )

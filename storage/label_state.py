@@ -8,16 +8,17 @@ known here.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from string import Template
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Date, and_, bindparam, or_, select, text
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.day_partitions import days_from, days_since
 from storage.tables import (
     UNREAD_LABELS,
     Alert,
@@ -45,15 +46,6 @@ SELECT ${column} AS about, label, given_at, feedback_id, label_version FROM feed
 WHERE kind = 'label' AND status = 'joined' AND given_at <= :known_at AND ${column} ${among_wanted}
 """
 AMONG_WANTED = {"postgresql": "= ANY(:wanted)", "sqlite": "IN (SELECT value FROM json_each(:wanted))"}
-#: One step into the key for each day, instead of a look at every row.
-STORED_DAYS = """
-WITH RECURSIVE days(day) AS (
-    SELECT min(day) FROM transactions
-    UNION ALL
-    SELECT (SELECT min(t.day) FROM transactions t WHERE t.day > days.day) FROM days WHERE days.day IS NOT NULL
-)
-SELECT day FROM days WHERE day IS NOT NULL
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +123,24 @@ def newly_matured(
     if before is None:
         yield from _events(connection, version.known_at, until)
         return
-    late = [
-        and_(
-            Transaction.topic_generation == int(place.partition(":")[0]),
-            Transaction.source_partition == int(place.partition(":")[2]),
-            Transaction.source_offset >= before.positions.get(place, 0),
-        )
-        for place, position in version.positions.items()
-        if position > before.positions.get(place, 0)
-    ]
+    late, days = [], set[date]()
+    for place, position in version.positions.items():
+        counted = before.positions.get(place, 0)
+        if position > counted:
+            generation, partition = map(int, place.split(":"))
+            late.append(
+                and_(
+                    Transaction.topic_generation == generation,
+                    Transaction.source_partition == partition,
+                    Transaction.source_offset >= counted,
+                )
+            )
+            days.update(days_from(connection, Transaction, generation, partition, counted))
     if late:
-        days = connection.execute(text(STORED_DAYS).columns(day=Date())).scalars().all()
         old = Transaction.occurred_at <= before.matured_until
-        yield from _events(connection, version.known_at, Transaction.day.in_(days), or_(*late), old)
-    yield from _events(connection, version.known_at, Transaction.occurred_at > before.matured_until, until)
+        yield from _events(connection, version.known_at, Transaction.day.in_(sorted(days)), or_(*late), old)
+    recent = Transaction.day >= days_since(before.matured_until)
+    yield from _events(connection, version.known_at, recent, Transaction.occurred_at > before.matured_until, until)
 
 
 def newly_labelled(connection: Connection, before: StoredVersion | None, known_at: datetime) -> Iterator[LabelledEvent]:

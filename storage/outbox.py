@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, text
 from sqlalchemy.orm import aliased
 
+from storage.day_partitions import among_days_from
 from storage.tables import Alert, DeadLetter, ModelUpdate, Prediction, Recommendation, RecommendationItem
 
 PREDICTION_DAYS = 8
@@ -135,9 +136,12 @@ def predictions_after(
 def recommendations_after(
     connection: Connection, topic_generation: int, partition: int, position: int, limit: int
 ) -> list[RecommendationRow]:
+    place = topic_generation, partition, position
+    among = among_days_from(connection, Recommendation, *place, RecommendationItem)
     some = (
         select(*(getattr(Recommendation, name) for name in (*LOG_KEY, *SLATE_NAMES[1:])))
         .where(
+            *among[:1],
             Recommendation.topic_generation == topic_generation,
             Recommendation.source_partition == partition,
             Recommendation.source_offset >= position,
@@ -145,7 +149,7 @@ def recommendations_after(
         .order_by(Recommendation.source_offset)
         .limit(limit)
     )
-    return list(_slates(connection.execute(_with_items(some))))
+    return list(_slates(connection.execute(_with_items(some).where(*among[1:]))))
 
 
 def current_slates(connection: Connection, since: datetime) -> Iterator[RecommendationRow]:

@@ -12,9 +12,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, false, func, or_, select, text
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Date,
+    Row,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    text,
+)
 
 from storage.database import Database
+from storage.day_partitions import days_since
 from storage.engagement_history import COLUMN_NAMES, EngagementColumns, as_columns
 from storage.streaming import milliseconds, streamed
 from storage.tables import Engagement, Recommendation, UtcTimestamp
@@ -42,7 +56,7 @@ FROM (
     FROM recommendations r
     JOIN recommendation_items i
         ON i.day = r.day AND i.topic_generation = r.topic_generation
-        AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset
+        AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset {items_since}
     UNION ALL
     SELECT occurred_at, day, topic_generation, source_partition, source_offset, position, item_id, reward
     FROM ({answers}) AS answers
@@ -144,13 +158,20 @@ def _items(connection: Connection, since: datetime | None, cut: HistoryCut) -> I
     engaged = f"e.occurred_at < :until AND {_among_ends('e.', cut)}"
     inside = f"occurred_at < :until AND {_among_ends('', cut, offset='+source_offset')}"
     if since is not None:
-        inside += " AND occurred_at >= :since"
+        inside += " AND occurred_at >= :since AND day >= :first_day"
+        engaged += " AND e.day >= :first_day"
+    items_since = "" if since is None else "AND i.day >= :first_day"
     answers = slate_answers_until(connection.dialect.name, engaged)
     moment = UtcTimestamp()
-    values = [bindparam("until", cut.until, moment), bindparam("joined_by", cut.until, moment)]
+    values: list[BindParameter[Any]] = [
+        bindparam("until", cut.until, moment),
+        bindparam("joined_by", cut.until, moment),
+    ]
     if since is not None:
-        values.append(bindparam("since", since, moment))
-    statement = text(ITEMS_WITH_REWARDS.format(answers=answers, inside=inside)).bindparams(*values)
+        values += [bindparam("since", since, moment), bindparam("first_day", days_since(since), Date())]
+    statement = text(ITEMS_WITH_REWARDS.format(answers=answers, inside=inside, items_since=items_since)).bindparams(
+        *values
+    )
     return chain.from_iterable(streamed(connection, statement, ROWS_AT_ONCE))
 
 
@@ -210,7 +231,7 @@ def _inside(table: Any, since: datetime | None, cut: HistoryCut) -> list[ColumnE
         for generation, partition, end in cut.ends
     ]
     conditions = [table.occurred_at < cut.until, or_(false(), *ends)]
-    return conditions if since is None else [*conditions, table.occurred_at >= since]
+    return conditions if since is None else [*conditions, table.occurred_at >= since, table.day >= days_since(since)]
 
 
 def _among_ends(prefix: str, cut: HistoryCut, offset: str = "source_offset") -> str:

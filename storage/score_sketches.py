@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, and_, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage.day_partitions import among_days_from
 from storage.tables import Alert, Prediction, ScoreSketch
 
 Counts = npt.NDArray[np.int64]
@@ -135,6 +136,7 @@ def predictions_between(
             Prediction.source_partition == partition,
             Prediction.source_offset >= from_offset,
             Prediction.source_offset < before_offset,
+            *among_days_from(connection, Prediction, topic_generation, partition, from_offset),
         )
         .order_by(Prediction.source_offset)
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, and_, bindparam, exists, false, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, false, func, or_, select, text, update
 from sqlalchemy.sql import Select
 
 from storage.database import Database
+from storage.day_partitions import among_days_from, days_since
 from storage.streaming import milliseconds, streamed
 from storage.tables import Alert, Feedback, Recommendation, RecommendationItem, TrainingRun, Transaction
 from storage.views import labels_joined_by
@@ -104,6 +105,7 @@ def stored_transactions(
             Transaction.source_partition == partition,
             Transaction.source_offset >= from_offset,
             Transaction.source_offset < before_offset,
+            *among_days_from(connection, Transaction, topic_generation, partition, from_offset),
         )
         .order_by(Transaction.source_offset)
     )
@@ -149,7 +151,7 @@ def _labelled(
         .order_by(Transaction.occurred_at, *place)
     )
     if since is not None:
-        statement = statement.where(Transaction.occurred_at >= since)
+        statement = statement.where(Transaction.occurred_at >= since, Transaction.day >= days_since(since))
     return streamed(connection, statement, batch_rows)
 
 
@@ -163,20 +165,25 @@ def join_feedback(connection: Connection, topic_generation: int, partitions: Col
     """Pending feedback becomes joined: a label whose event or alert is stored, a reward whose slate is stored and holds
     the item. Returns how many."""
     label = or_(
-        exists().where(Transaction.event_id == Feedback.event_id),
+        _one_by_one(select(Transaction.day).where(Transaction.event_id == Feedback.event_id)),
         exists().where(Alert.alert_id == Feedback.alert_id),
     )
     key = ("day", "topic_generation", "source_partition", "source_offset")
-    reward = exists().where(
-        Recommendation.recommendation_id == Feedback.recommendation_id,
-        *(getattr(RecommendationItem, name) == getattr(Recommendation, name) for name in key),
-        RecommendationItem.item_id == Feedback.item_id,
+    reward = _one_by_one(
+        select(RecommendationItem.day).where(
+            Recommendation.recommendation_id == Feedback.recommendation_id,
+            *(getattr(RecommendationItem, name) == getattr(Recommendation, name) for name in key),
+            RecommendationItem.item_id == Feedback.item_id,
+        )
     )
-    found = or_(and_(Feedback.kind == "label", label), and_(Feedback.kind == "reward", reward))
-    statement = (
-        update(Feedback).where(*_pending(topic_generation, partitions), found).values(status="joined", joined_at=now)
-    )
-    return connection.execute(statement).rowcount
+    pending = _pending(topic_generation, partitions)
+    kinds = set(connection.execute(select(Feedback.kind).where(*pending).distinct()).scalars())
+    joined = 0
+    for kind, found in (("label", label), ("reward", reward)):
+        if kind in kinds:  # a look at all days of a table is not for nothing
+            statement = update(Feedback).where(*pending, Feedback.kind == kind, found)
+            joined += connection.execute(statement.values(status="joined", joined_at=now)).rowcount
+    return joined
 
 
 def expire_feedback(
@@ -265,6 +272,12 @@ def labels_joined_since(database: Database, moment: datetime) -> int:
 
 def _of_job(model_name: str, job: str) -> tuple[Any, ...]:
     return TrainingRun.model_name == model_name, TrainingRun.config["job"].as_string() == job
+
+
+def _one_by_one(found: Select[Any]) -> ColumnElement[bool]:
+    """Whether there is one, looked up in the index of each day. Of an EXISTS, PostgreSQL would rather read the whole
+    table at once."""
+    return found.limit(1).scalar_subquery().is_not(None)
 
 
 def _pending(topic_generation: int, partitions: Collection[int]) -> tuple[Any, ...]:

@@ -18,8 +18,19 @@ MARGIN = (
     "CASE WHEN users > 1 THEN "
     "1.96 * sqrt(CASE WHEN residual > 0.0 THEN residual ELSE 0.0 END * users / (users - 1.0)) / slates END"
 )
+#: Where an item is in a slate r. PostgreSQL expects far too few of all pairs of slates and items, as it multiplies the
+#: parts of the key, and would then look for each one's answers on each day; LIMIT has it look for the item instead.
+_OF_SLATE = (
+    "i.day = r.day AND i.topic_generation = r.topic_generation\n"
+    "    AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset AND i.item_id = {item}"
+)
+_LOOKED_UP = f"CROSS JOIN LATERAL (SELECT position, item_id FROM recommendation_items i WHERE {_OF_SLATE} LIMIT 1) AS i"
+_JOINED = f"JOIN recommendation_items i\n    ON {_OF_SLATE}"
+
 DIALECT_WORDS = {
     "postgresql": {
+        "engaged_item": _LOOKED_UP.format(item="e.item_id"),
+        "rewarded_item": _LOOKED_UP.format(item="f.item_id"),
         "each_event_id": "jsonb_array_elements_text(a.event_ids) AS each_event(value)",
         "occurred_on": "(p.occurred_at AT TIME ZONE 'UTC')::date",
         "alerts_per_day": "models.metrics ->> 'alerts_per_day'",
@@ -28,6 +39,8 @@ DIALECT_WORDS = {
         "a_day_ago": "CURRENT_TIMESTAMP - INTERVAL '1 day'",
     },
     "sqlite": {
+        "engaged_item": _JOINED.format(item="e.item_id"),
+        "rewarded_item": _JOINED.format(item="f.item_id"),
         "each_event_id": "json_each(a.event_ids) AS each_event",
         "occurred_on": "date(p.occurred_at)",
         "alerts_per_day": "json_extract(models.metrics, '$.alerts_per_day')",

@@ -30,9 +30,7 @@ SELECT
     END AS reward
 FROM recommendations r
 JOIN engagements e ON e.recommendation_id = r.recommendation_id${engaged_by}
-JOIN recommendation_items i
-    ON i.day = r.day AND i.topic_generation = r.topic_generation
-    AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset AND i.item_id = e.item_id
+${engaged_item}
 UNION ALL
 SELECT
     r.day,
@@ -51,6 +49,4 @@ SELECT
 FROM recommendations r
 JOIN feedback f
     ON f.recommendation_id = r.recommendation_id AND f.kind = 'reward' AND f.status = 'joined'${joined_by}
-JOIN recommendation_items i
-    ON i.day = r.day AND i.topic_generation = r.topic_generation
-    AND i.source_partition = r.source_partition AND i.source_offset = r.source_offset AND i.item_id = f.item_id
+${rewarded_item}
