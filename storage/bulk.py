@@ -66,11 +66,22 @@ def encode_rows(dialect: str, model: type[Base], columns: Mapping[str, Any], row
 
     Raises ValueError for a column of another length, TypeError and OverflowError for numbers that do not fit.
     """
+    return encode_parts(dialect, model, columns, [rows])[0]
+
+
+def encode_parts(
+    dialect: str, model: type[Base], columns: Mapping[str, Any], lengths: Sequence[int]
+) -> list[EncodedRows]:
+    """The same of rows that are sent apart: so many of each part, which follow each other. What encoding costs
+    whatever the number of rows, it costs once."""
     table: Table = model.__table__  # type: ignore[assignment]
+    rows = sum(lengths)
     for name, values in columns.items():
         _refuse_what_does_not_fit(table, name, values, rows)
-    encode = _encode_copy if dialect == "postgresql" else _encode_tuples
-    return encode(table, columns, rows)
+    stops = list(itertools.accumulate(lengths))
+    parts = [slice(stop - length, stop) for stop, length in zip(stops, lengths, strict=True)]
+    names, payloads = (_encode_copy if dialect == "postgresql" else _encode_tuples)(table, columns, rows, parts)
+    return [EncodedRows(table, names, length, payload) for length, payload in zip(lengths, payloads, strict=True)]
 
 
 def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
@@ -160,7 +171,11 @@ def _refuse_what_does_not_fit(table: Table, name: str, values: Any, rows: int) -
 # PostgreSQL
 
 
-def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
+#: The columns in the order of the payloads, and the payload of each part.
+_Encoded = tuple[tuple[str, ...], list[Any]]
+
+
+def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int, parts: Sequence[slice]) -> _Encoded:
     fixed = _fixed_columns(table)
     numbers = {
         name: values
@@ -173,10 +188,13 @@ def _encode_copy(table: Table, columns: Mapping[str, Any], rows: int) -> Encoded
         if name not in numbers and not isinstance(value, list)
     }
     varying = [name for name in columns if name not in numbers and name not in constants]
-    prefixes = _fixed_parts(fixed, numbers, constants, len(columns), rows)
-    pieces = [_pieces(table, name, columns[name]) for name in varying]
-    payload = b"".join(itertools.chain.from_iterable(zip(prefixes, *pieces, strict=True)))
-    return EncodedRows(table, (*numbers, *constants, *varying), rows, payload)
+    pieces: list[Sequence[bytes]] = [_fixed_parts(fixed, numbers, constants, len(columns), rows)]
+    pieces += [_pieces(table, name, columns[name]) for name in varying]
+    payloads = [
+        b"".join(itertools.chain.from_iterable(zip(*(column[part] for column in pieces), strict=True)))
+        for part in parts
+    ]
+    return (*numbers, *constants, *varying), payloads
 
 
 def _fixed_parts(
@@ -300,9 +318,10 @@ def _piece_encoder(column_type: Any) -> Callable[[Any], bytes]:
 # SQLite
 
 
-def _encode_tuples(table: Table, columns: Mapping[str, Any], rows: int) -> EncodedRows:
+def _encode_tuples(table: Table, columns: Mapping[str, Any], rows: int, parts: Sequence[slice]) -> _Encoded:
     values = [_sqlite_values(table.c[name].type, column, rows) for name, column in columns.items()]
-    return EncodedRows(table, tuple(columns), rows, list(zip(*values, strict=True)))
+    tuples = list(zip(*values, strict=True))
+    return tuple(columns), [tuples[part] for part in parts]
 
 
 def _sqlite_values(column_type: Any, values: Any, rows: int) -> Sequence[Any]:

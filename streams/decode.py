@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.columns import concatenated
 from streams import contract
 from streams.records import (
     DeadRecord,
@@ -50,6 +51,16 @@ class DecodedTransactions:
 
     def __len__(self) -> int:
         return len(self.event_id)
+
+    @staticmethod
+    def joined(parts: Sequence["DecodedTransactions"]) -> "DecodedTransactions":
+        """Those of several partitions, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return DecodedTransactions(**concatenated(DecodedTransactions, parts, TRANSACTION_ARRAYS))
+
+
+TRANSACTION_ARRAYS = dict.fromkeys(("offset", "recorded_at", "occurred_at", "amount_e4"), np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.columns import concatenated
 from streams import contract
 from streams.records import (
     DeadRecord,
@@ -44,6 +45,16 @@ class DecodedEngagements:
 
     def __len__(self) -> int:
         return len(self.event_id)
+
+    @staticmethod
+    def joined(parts: Sequence["DecodedEngagements"]) -> "DecodedEngagements":
+        """Those of several partitions, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return DecodedEngagements(**concatenated(DecodedEngagements, parts, ENGAGEMENT_ARRAYS))
+
+
+ENGAGEMENT_ARRAYS = {"offset": np.int64, "recorded_at": np.int64, "occurred_at": np.int64, "value": np.float64}
 
 
 _decode_engagement = msgspec.json.Decoder(contract.Engagement).decode

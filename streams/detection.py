@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.events import Events
 from models.scoring import ScoredBatch, Scorer
+from storage.bulk import EncodedRows
 from storage.progress import Advance
 from streams.activation import LABELS_CONTROL, MODEL_CONTROL, Activation
 from streams.alert_rows import WriteAlerts
@@ -26,7 +27,7 @@ from streams.models_in_use import Models
 from streams.partition_states import Active, PartitionState, PartitionStates
 from streams.records import MILLISECONDS_A_DAY, DecodeLimits
 from streams.recovery import PartitionSource
-from streams.rows import RowEncoder, ScoredRows, ShadowRows
+from streams.rows import RowEncoder, ScoredRows, ShadowRows, Shares
 from streams.score_counting import scored_columns
 from streams.state_keeping import StateKeeping
 
@@ -60,6 +61,17 @@ class Part:
     base: int
     following: int
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What a partition's rows of a batch do to its alerts: revisions; each row's alert_id; rows, counted from the
+    partition's first, that open an alert."""
+
+    rows: slice
+    revisions: list[AlertRevision]
+    alert_ids: list[str | None]
+    opened: list[int]
 
 
 class DetectionProcessor:
@@ -111,19 +123,7 @@ class DetectionProcessor:
         if sweeping:
             self._verdicts = self._source.judged_since(datetime.fromtimestamp(now, UTC) - VERDICT_OVERLAP)
         if parts:
-            rates = self._rules.rates or {}
-            events = Events.concatenate(
-                [events_of(part.decoded, part.state.owner.claim.partition, rates) for part in parts]
-            )
-            scored, model = self._models.score(self._scorer, events)
-            self._activated(model)
-            self._sample(self._active.model, self._scorer, scored)
-            flagged = self._flagged_events(events, scored, now)
-            start = 0
-            for part in parts:
-                stop = start + len(part.decoded)
-                works.append(self._work(part, scored, slice(start, stop), flagged, now, sweeping))
-                start = stop
+            works += self._scored(parts, now, sweeping)
         if sweeping:
             self._swept_at = now
             works += self._close_elsewhere(parts, now)
@@ -133,6 +133,35 @@ class DetectionProcessor:
             return None
         recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
         return PreparedBatch(works, sum(part.records for part in parts), now, recorded)
+
+    def _scored(self, parts: Sequence[Part], now: float, sweeping: bool) -> list[PartitionWork]:
+        """All partitions' events go through the model, and into rows, together."""
+        decoded = DecodedTransactions.joined([part.decoded for part in parts])
+        shares = Shares([part.state.owner.claim for part in parts], [len(part.decoded) for part in parts])
+        events = events_of(decoded, shares.partition, self._rules.rates or {})
+        scored, model = self._models.score(self._scorer, events)
+        self._activated(model)
+        self._sample(self._active.model, self._scorer, scored)
+        flagged = self._flagged_events(events, scored, now)
+        raised, start = [], 0
+        for part, rows in zip(parts, shares.rows, strict=True):
+            raised.append(self._raised(part, slice(start, start + rows), flagged))
+            start += rows
+        predictions = ScoredRows(
+            score=scored.score,
+            unexplained=scored.unexplained,
+            flagged=scored.flagged,
+            threshold=scored.threshold,
+            score_kind=scored.score_kind,
+            model=self._active.model,
+            scored_at=int(now * 1000),
+            alert_id=[alert_id for own in raised for alert_id in own.alert_ids],
+        )
+        encoded = self._rows.transactions(shares, decoded, scored.duplicate, predictions, self._shadow_rows(scored))
+        return [
+            self._work(part, own, predictions, scored.duplicate, encoded[place], now, sweeping)
+            for place, (part, own) in enumerate(zip(parts, raised, strict=True))
+        ]
 
     def idle(self, now: float) -> PreparedBatch | None:
         return self.process([], now)
@@ -185,40 +214,35 @@ class DetectionProcessor:
             for index, row in enumerate(rows)
         }
 
-    def _work(
-        self,
-        part: Part,
-        scored: ScoredBatch,
-        rows: slice,
-        flagged: Mapping[int, FlaggedEvent],
-        now: float,
-        sweeping: bool,
-    ) -> PartitionWork:
-        owner, claim, decoded = part.state.owner, part.state.owner.claim, part.decoded
-        revisions: list[AlertRevision] = []
-        alert_ids: list[str | None] = [None] * len(decoded)
-        opened: list[int] = []
+    def _raised(self, part: Part, rows: slice, flagged: Mapping[int, FlaggedEvent]) -> Raised:
+        """The alerts that a partition's rows of the batch open or raise."""
+        owner, claim = part.state.owner, part.state.owner.claim
+        found = Raised(rows, [], [None] * len(part.decoded), [])
         for row in sorted(row for row in flagged if rows.start <= row < rows.stop):
             event = flagged[row]
             new_id = deterministic_id(claim.topic, owner.topic_uuid, claim.partition, event.offset, MODEL_KIND)
-            revisions += part.state.book.apply(event, new_id)
-            alert_ids[row - rows.start] = revisions[-1].alert_id
-            if revisions[-1].revision == 1:
-                opened.append(row - rows.start)
+            found.revisions.extend(part.state.book.apply(event, new_id))
+            found.alert_ids[row - rows.start] = found.revisions[-1].alert_id
+            if found.revisions[-1].revision == 1:
+                found.opened.append(row - rows.start)
+        return found
+
+    def _work(
+        self,
+        part: Part,
+        raised: Raised,
+        said: ScoredRows,
+        duplicate: npt.NDArray[np.bool_],
+        rows: list[EncodedRows],
+        now: float,
+        sweeping: bool,
+    ) -> PartitionWork:
+        """said, duplicate: of the whole batch; rows: of this partition."""
+        owner, claim, decoded, own = part.state.owner, part.state.owner.claim, part.decoded, raised.rows
+        revisions = list(raised.revisions)
         if sweeping:
             revisions += self._closings(part.state, part.state.stream_time)
-        duplicate = scored.duplicate[rows]
-        predictions = ScoredRows(
-            score=scored.score[rows],
-            unexplained=scored.unexplained[rows],
-            flagged=scored.flagged[rows],
-            threshold=scored.threshold,
-            score_kind=scored.score_kind,
-            model=self._active.model,
-            scored_at=int(now * 1000),
-            alert_id=alert_ids,
-        )
-        duplicates = int(duplicate.sum())
+        duplicates = int(duplicate[own].sum())
         step = Advance(
             claim.topic_generation,
             claim.partition,
@@ -230,21 +254,17 @@ class DetectionProcessor:
             dead_letters=len(decoded.dead),
             gaps=part.following - part.base - part.records,
         )
-        encoded = self._rows.transactions(claim, decoded, duplicate, predictions, self._shadow_rows(scored, rows))
-        encoded += self._rows.dead_letters(claim, decoded.dead)
         self._metrics.alerts_made(len(revisions))
         finish: list[Finish] = [WriteAlerts(claim, revisions)] if revisions else []
-        said = scored_columns(
-            decoded.occurred_at, predictions.scored_at, predictions.score, predictions.flagged, opened
-        )
-        part.state.counts.count(self._active.model, said)
+        columns = scored_columns(decoded.occurred_at, said.scored_at, said.score[own], said.flagged[own], raised.opened)
+        part.state.counts.count(self._active.model, columns)
         if counted := part.state.counts.due(claim, part.following, now):
             finish.append(counted)
         finish += self._activations(part)
         return PartitionWork(
             owner,
             step,
-            encoded,
+            rows + self._rows.dead_letters(claim, decoded.dead),
             finish,
             outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
         )
@@ -260,11 +280,11 @@ class DetectionProcessor:
             state.labels = self._labels
             yield Activation(*place, LABELS_CONTROL, self._labels)
 
-    def _shadow_rows(self, scored: ScoredBatch, rows: slice) -> ShadowRows | None:
+    def _shadow_rows(self, scored: ScoredBatch) -> ShadowRows | None:
         shadow, model = scored.shadow, self._models.shadow
         if shadow is None or model is None:
             return None
-        return ShadowRows(shadow.score[rows], shadow.flagged[rows], shadow.threshold, shadow.score_kind, model)
+        return ShadowRows(shadow.score, shadow.flagged, shadow.threshold, shadow.score_kind, model)
 
     def _close_elsewhere(self, parts: Sequence[Part], now: float) -> list[PartitionWork]:
         """Closings and counts of partitions without records in this batch, as works that move no offset. Their alerts

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from models.engagements import ACTION_NUMBERS, Engagements
 from models.events import Events
@@ -11,10 +12,10 @@ from streams.decode_engagements import DecodedEngagements
 from streams.records import MILLISECONDS_A_DAY
 
 
-def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, float]) -> Events:
-    """One partition's; rates: currency -> base currency."""
+def events_of(decoded: DecodedTransactions, partition: npt.NDArray[np.int32], rates: Mapping[str, float]) -> Events:
+    """partition int32[n]: of each; rates: currency -> base currency."""
     return Events(
-        partition=np.full(len(decoded), partition, np.int32),
+        partition=partition,
         offset=decoded.offset,
         day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
         event_id=decoded.event_id,
@@ -29,10 +30,10 @@ def events_of(decoded: DecodedTransactions, partition: int, rates: Mapping[str, 
     )
 
 
-def engagements_of(decoded: DecodedEngagements, partition: int) -> Engagements:
-    """One partition's."""
+def engagements_of(decoded: DecodedEngagements, partition: npt.NDArray[np.int32]) -> Engagements:
+    """partition int32[n]: of each."""
     return Engagements(
-        partition=np.full(len(decoded), partition, np.int32),
+        partition=partition,
         offset=decoded.offset,
         day=(decoded.recorded_at // MILLISECONDS_A_DAY).astype(np.int32),
         event_id=decoded.event_id,

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from models.engagements import Engagements
 from models.hashing import stable_hash
 from models.recommending import Answer, Recommender, Slates
+from storage.bulk import EncodedRows
+from storage.outbox import RecommendationRow
 from storage.progress import Advance
 from streams.activation import Activation
 from streams.alerts import deterministic_id
@@ -27,7 +29,7 @@ from streams.policy_watch import POLICY_KIND, PolicyWatch
 from streams.recommendation_metrics import RecommendationMetrics
 from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RowEncoder
+from streams.rows import RowEncoder, Shares
 from streams.snapshots import Standing
 from streams.state_codec import ActiveFrom
 from streams.state_keeping import StateKeeping
@@ -114,15 +116,19 @@ class RecommendationProcessor:
         if not parts:
             return None
         self._bring_back(parts)
-        events = Engagements.concatenate([engagements_of(p.decoded, p.state.owner.claim.partition) for p in parts])
+        decoded = DecodedEngagements.joined([part.decoded for part in parts])
+        shares = Shares([part.state.owner.claim for part in parts], [len(part.decoded) for part in parts])
+        events = engagements_of(decoded, shares.partition)
         answer = self._recommender.respond(events, lambda rows: self._seeds(events, rows))
         self._count(answer)
-        works: list[PartitionWork] = []
-        start = 0
-        for part in parts:
-            stop = start + len(part.decoded)
-            works.append(self._work(part, events, answer, slice(start, stop), using, now))
-            start = stop
+        made = self._recommended(shares, decoded, answer.slates, using.catalogue, now)
+        encoded = self._rows.engagements(shares, decoded, answer.duplicate, made)
+        slates = shares.split(made.row, made.published(decoded)) if made is not None else [[] for _ in parts]
+        duplicates = shares.of(np.flatnonzero(answer.duplicate))
+        works = [
+            self._work(part, duplicates[place], encoded[place], slates[place], using)
+            for place, part in enumerate(parts)
+        ]
         works = self._keeping.after_batch(works, self._standing())
         recorded = [int(part.decoded.recorded_at[-1]) for part in parts if len(part.decoded)]
         return PreparedBatch(works, sum(part.records for part in parts), now, recorded)
@@ -223,77 +229,66 @@ class RecommendationProcessor:
     def _work(
         self,
         part: Part,
-        events: Engagements,
-        answer: Answer,
-        rows: slice,
+        duplicates: int,
+        rows: list[EncodedRows],
+        slates: list[RecommendationRow],
         using: Using,
-        now: float,
     ) -> PartitionWork:
+        """rows, slates: of this partition."""
         owner, claim, decoded = part.state.owner, part.state.owner.claim, part.decoded
-        duplicate = answer.duplicate[rows]
-        repeated = int(duplicate.sum())
         step = Advance(
             claim.topic_generation,
             claim.partition,
             claim.epoch,
             part.base,
             part.state.position,
-            applied=len(decoded) - repeated,
-            duplicates=repeated,
+            applied=len(decoded) - duplicates,
+            duplicates=duplicates,
             dead_letters=len(decoded.dead),
             gaps=part.state.position - part.base - part.records,
         )
-        encoded = self._rows.engagements(claim, decoded, duplicate)
-        encoded += self._rows.dead_letters(claim, decoded.dead)
-        made = self._recommended(part, answer.slates, rows, using.catalogue, now)
-        if made is not None:
-            encoded += self._rows.recommendations(claim, decoded, made)
-        finish = list(self._activations(part, using))
-        outboxes = {"recommendations"} if made is not None else set()
-        fresh = FreshRows(part.base, part.state.position, [] if made is None else made.published(decoded))
+        written = {"recommendations": bool(slates), "dead_letters": bool(decoded.dead)}
         return PartitionWork(
             owner,
             step,
-            encoded,
-            finish,
-            frozenset(outboxes | ({"dead_letters"} if decoded.dead else set())),
-            {"recommendations": fresh},
+            rows + self._rows.dead_letters(claim, decoded.dead),
+            list(self._activations(part, using)),
+            frozenset(name for name, some in written.items() if some),
+            {"recommendations": FreshRows(part.base, part.state.position, slates)},
         )
 
     def _recommended(
-        self, part: Part, slates: Slates | None, rows: slice, catalogue: str, now: float
+        self, shares: Shares, decoded: DecodedEngagements, slates: Slates | None, catalogue: str, now: float
     ) -> RecommendedRows | None:
-        """The slates that answer rows of one partition, None where there are none."""
-        if slates is None:
+        """The slates of a batch in the order of their causes, None where there are none."""
+        if slates is None or not len(slates):
             return None
-        own = np.flatnonzero((slates.rows >= rows.start) & (slates.rows < rows.stop))
-        if not len(own):
-            return None
-        row, owner, claim = slates.rows[own] - rows.start, part.state.owner, part.state.owner.claim
-        offsets = part.decoded.offset[row].tolist()
-        candidates, items = slates.candidates[own], self._recommender.catalogue
-        shown = np.take_along_axis(candidates, np.maximum(slates.picks[own], 0).astype(np.int64), 1)
+        order = np.argsort(slates.rows, kind="stable")
+        row, items = slates.rows[order], self._recommender.catalogue
+        owners = [self._partitions[partition].owner for partition in shares.partition[row].tolist()]
+        candidates, picks = slates.candidates[order], slates.picks[order]
+        shown = np.take_along_axis(candidates, np.maximum(picks, 0).astype(np.int64), 1)
         return RecommendedRows(
             row=row,
             recommendation_id=[
-                deterministic_id(claim.topic, owner.topic_uuid, claim.partition, offset, POLICY_KIND)
-                for offset in offsets
+                deterministic_id(owner.claim.topic, owner.topic_uuid, owner.claim.partition, offset, POLICY_KIND)
+                for owner, offset in zip(owners, decoded.offset[row].tolist(), strict=True)
             ],
-            policy=[slates.policy[place] for place in own.tolist()],
+            policy=[slates.policy[place] for place in order.tolist()],
             made_at=int(now * 1000),
             catalogue=catalogue,
             floor=self._floor,
-            seed=slates.seed[own],
+            seed=slates.seed[order],
             candidates=items.key[np.maximum(candidates, 0)],
-            log_weights=slates.log_weights[own],
+            log_weights=slates.log_weights[order],
             present=candidates >= 0,
             item_id=[
-                [items.item_ids[item] for item, pick in zip(chosen, picks, strict=True) if pick >= 0]
-                for chosen, picks in zip(shown.tolist(), slates.picks[own].tolist(), strict=True)
+                [items.item_ids[item] for item, pick in zip(chosen, own, strict=True) if pick >= 0]
+                for chosen, own in zip(shown.tolist(), picks.tolist(), strict=True)
             ],
-            propensity=slates.propensity[own],
-            prefix=slates.prefix[own],
-            score=slates.score[own],
+            propensity=slates.propensity[order],
+            prefix=slates.prefix[order],
+            score=slates.score[order],
         )
 
     def _activations(self, part: Part, using: Using) -> Iterator[Activation]:

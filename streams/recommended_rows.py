@@ -1,4 +1,4 @@
-"""Slates of one partition, as columns, and as the rows that the relay publishes of them."""
+"""Slates of one batch, as columns, and as the rows that the relay publishes of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from streams.decode_engagements import DecodedEngagements
 
 @dataclass(frozen=True, slots=True)
 class RecommendedRows:
-    """n slates of up to K items, each out of up to C candidates, all in answer to engagements of one partition.
+    """n slates, at least one, of up to K items, each out of up to C candidates, in answer to engagements of a batch.
 
-    row int64[n]: the row of each one's cause among the decoded engagements, none twice; recommendation_id, policy: one
+    row int64[n]: the row of each one's cause among the decoded engagements, ascending; recommendation_id, policy: one
     for each slate; made_at: of all, epoch milliseconds; catalogue: the version that was chosen from; seed uint64[n]: of
     the draws; candidates int64[n, C]: keys of items (models/catalogue.py), in any order; log_weights float32[n, C]: the
     floor included; present bool[n, C]: false where there is no candidate; item_id: the items of each slate in their

@@ -4,17 +4,18 @@ The only place, with streams/alert_rows.py and streams/items.py, that knows how 
 tables. No I/O.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from storage import tables
-from storage.bulk import EncodedRows, SharedTexts, encode_rows
+from storage.bulk import EncodedRows, SharedTexts, encode_parts, encode_rows
 from storage.progress import Claim
 from streams.decode import DecodedFeedback, DecodedTransactions
 from streams.decode_engagements import DecodedEngagements
@@ -51,36 +52,75 @@ class ShadowRows:
     model: str
 
 
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Whose rows of a batch are whose: so many rows belong to each claim, one after the other."""
+
+    claims: Sequence[Claim]
+    rows: Sequence[int]
+
+    @property
+    def partition(self) -> npt.NDArray[np.int32]:
+        """int32[n]: of each row."""
+        return np.array([claim.partition for claim in self.claims], np.int32)[self.owner]
+
+    @property
+    def owner(self) -> npt.NDArray[np.intp]:
+        """intp[n]: which claim each row belongs to."""
+        return np.repeat(np.arange(len(self.claims)), self.rows)
+
+    def split(self, picked: npt.NDArray[np.intp], values: Sequence[Value]) -> list[list[Value]]:
+        """Values of the picked rows (in order), claim by claim."""
+        stops = [0, *itertools.accumulate(self.of(picked))]
+        return [list(values[start:stop]) for start, stop in itertools.pairwise(stops)]
+
+    def of(self, picked: npt.NDArray[np.intp]) -> list[int]:
+        """How many of the picked rows belong to each claim."""
+        counts: list[int] = np.bincount(self.owner[picked], minlength=len(self.claims)).tolist()
+        return counts
+
+
+#: The rows of each claim of a batch.
+EncodedShares = list[list[EncodedRows]]
+
+
 class RowEncoder:
-    """Rows for one SQL dialect ("postgresql" or "sqlite")."""
+    """Rows for one SQL dialect ("postgresql" or "sqlite"): of a whole batch at once, to be sent claim by claim."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
 
     def transactions(
         self,
-        claim: Claim,
+        shares: Shares,
         decoded: DecodedTransactions,
         duplicate: npt.NDArray[np.bool_],
         scored: ScoredRows,
         shadow: ShadowRows | None = None,
-    ) -> list[EncodedRows]:
+    ) -> EncodedShares:
         """Rows of `transactions`, `predictions` and `shadow_predictions` for what is new, of `duplicates` for what is
         not."""
-        encoded, fresh = self._duplicates(claim, decoded, duplicate, decoded.event_id, decoded.account_id)
+        encoded, fresh = self._duplicates(shares, decoded, duplicate, decoded.event_id, decoded.account_id)
         if len(fresh):
-            encoded += self._applied(claim, decoded, fresh, scored, shadow)
+            self._applied(encoded, shares, decoded, fresh, scored, shadow)
         return encoded
 
     def engagements(
-        self, claim: Claim, decoded: DecodedEngagements, duplicate: npt.NDArray[np.bool_]
-    ) -> list[EncodedRows]:
-        """Rows of `engagements` for what is new, of `duplicates` for what is not."""
-        encoded, fresh = self._duplicates(claim, decoded, duplicate, decoded.event_id, decoded.user_id)
+        self,
+        shares: Shares,
+        decoded: DecodedEngagements,
+        duplicate: npt.NDArray[np.bool_],
+        made: RecommendedRows | None = None,
+    ) -> EncodedShares:
+        """Rows of `engagements` for what is new, of `duplicates` for what is not, and of the slates in answer."""
+        encoded, fresh = self._duplicates(shares, decoded, duplicate, decoded.event_id, decoded.user_id)
         if len(fresh):
             take = _taker(fresh, len(decoded))
             columns = {
-                **self._key(claim, decoded.recorded_at[fresh], decoded.offset[fresh]),
+                **_key(shares, decoded.recorded_at, decoded.offset, fresh),
                 "event_id": take(decoded.event_id),
                 "user_id": take(decoded.user_id),
                 "item_id": take(decoded.item_id),
@@ -91,16 +131,19 @@ class RowEncoder:
                 "recommendation_id": take(decoded.recommendation_id),
                 "extra": take(decoded.extra),
             }
-            encoded.append(encode_rows(self._dialect, tables.Engagement, columns, len(fresh)))
+            self._add(encoded, tables.Engagement, columns, shares.of(fresh))
+        if made is not None:
+            self.recommendations(encoded, shares, decoded, made)
         return encoded
 
-    def recommendations(self, claim: Claim, decoded: DecodedEngagements, made: RecommendedRows) -> list[EncodedRows]:
-        """Rows of `recommendations` and `recommendation_items`, under the key of the engagement that each answers."""
-        if not len(made):
-            return []
+    def recommendations(
+        self, encoded: EncodedShares, shares: Shares, decoded: DecodedEngagements, made: RecommendedRows
+    ) -> None:
+        """Adds rows of `recommendations` and `recommendation_items`, under the key of the engagement that each
+        answers."""
         recommendation_id = SharedTexts(made.recommendation_id)
         slates = {
-            **self._key(claim, decoded.recorded_at[made.row], decoded.offset[made.row]),
+            **_key(shares, decoded.recorded_at, decoded.offset, made.row),
             "recommendation_id": recommendation_id,
             "user_id": [decoded.user_id[row] for row in made.row.tolist()],
             "made_at": made.made_at,
@@ -118,7 +161,7 @@ class RowEncoder:
         slate, place = np.nonzero(np.arange(made.propensity.shape[1]) < sizes[:, None])
         row = made.row[slate]
         items = {
-            **self._key(claim, decoded.recorded_at[row], decoded.offset[row]),
+            **_key(shares, decoded.recorded_at, decoded.offset, row),
             "position": place + 1,
             "recommendation_id": [recommendation_id[one] for one in slate.tolist()],
             "item_id": [item for items in made.item_id for item in items],
@@ -126,22 +169,20 @@ class RowEncoder:
             "prefix_propensity": made.prefix[slate, place],
             "score": made.score[slate, place].astype(np.float64, copy=False),
         }
-        return [
-            encode_rows(self._dialect, tables.Recommendation, slates, len(made)),
-            encode_rows(self._dialect, tables.RecommendationItem, items, len(slate)),
-        ]
+        self._add(encoded, tables.Recommendation, slates, shares.of(made.row))
+        self._add(encoded, tables.RecommendationItem, items, shares.of(row))
 
     def _applied(
         self,
-        claim: Claim,
+        encoded: EncodedShares,
+        shares: Shares,
         decoded: DecodedTransactions,
         fresh: npt.NDArray[np.intp],
         scored: ScoredRows,
         shadow: ShadowRows | None,
-    ) -> list[EncodedRows]:
-        count = len(fresh)
-        take = _taker(fresh, len(decoded))
-        key = self._key(claim, decoded.recorded_at[fresh], decoded.offset[fresh])
+    ) -> None:
+        take, counts = _taker(fresh, len(decoded)), shares.of(fresh)
+        key = _key(shares, decoded.recorded_at, decoded.offset, fresh)
         event_id, account_id = SharedTexts(take(decoded.event_id)), SharedTexts(take(decoded.account_id))
         occurred_at = decoded.occurred_at[fresh]
         transactions = {
@@ -172,23 +213,21 @@ class RowEncoder:
             "alert_id": take(scored.alert_id),
             "unexplained": scored.unexplained[fresh],
         }
-        encoded = [
-            encode_rows(self._dialect, tables.Transaction, transactions, count),
-            encode_rows(self._dialect, tables.Prediction, predictions, count),
-        ]
+        self._add(encoded, tables.Transaction, transactions, counts)
+        self._add(encoded, tables.Prediction, predictions, counts)
         if shadow is not None:
-            beside = {**shared, **_said(shadow, fresh)}
-            encoded.append(encode_rows(self._dialect, tables.ShadowPrediction, beside, count))
-        return encoded
+            self._add(encoded, tables.ShadowPrediction, {**shared, **_said(shadow, fresh)}, counts)
 
     def dead_letters(self, claim: Claim, dead: Sequence[DeadRecord]) -> list[EncodedRows]:
         if not dead:
             return []
+        every = np.arange(len(dead))
         columns = {
-            **self._key(
-                claim,
+            **_key(
+                Shares([claim], [len(dead)]),
                 np.array([letter.recorded_at for letter in dead], np.int64),
                 np.array([letter.offset for letter in dead], np.int64),
+                every,
             ),
             "topic": claim.topic,
             "recorded_at": np.array([letter.recorded_at for letter in dead], np.int64),
@@ -204,7 +243,8 @@ class RowEncoder:
     def feedback(self, claim: Claim, decoded: DecodedFeedback, duplicate: npt.NDArray[np.bool_]) -> list[EncodedRows]:
         """Rows of `feedback` (all pending; the join follows in the same transaction) and of `duplicates`."""
         feedback_id = [message.feedback_id for message in decoded.messages]
-        encoded, fresh = self._duplicates(claim, decoded, duplicate, feedback_id, decoded.entity_id)
+        shares = Shares([claim], [len(decoded)])
+        (encoded,), fresh = self._duplicates(shares, decoded, duplicate, feedback_id, decoded.entity_id)
         if len(fresh):
             messages = [decoded.messages[row] for row in fresh]
             names = (
@@ -218,7 +258,7 @@ class RowEncoder:
                 "source",
             )
             columns = {
-                **self._key(claim, decoded.recorded_at[fresh], decoded.offset[fresh]),
+                **_key(shares, decoded.recorded_at, decoded.offset, fresh),
                 **{name: [getattr(message, name) for message in messages] for name in names},
                 "given_at": decoded.given_at[fresh],
                 "recorded_at": decoded.recorded_at[fresh],
@@ -232,35 +272,47 @@ class RowEncoder:
 
     def _duplicates(
         self,
-        claim: Claim,
+        shares: Shares,
         decoded: DecodedTransactions | DecodedEngagements | DecodedFeedback,
         duplicate: npt.NDArray[np.bool_],
         event_id: Sequence[str],
         entity_id: Sequence[str],
-    ) -> tuple[list[EncodedRows], npt.NDArray[np.intp]]:
+    ) -> tuple[EncodedShares, npt.NDArray[np.intp]]:
         """Rows of `duplicates`, if there are any, and which rows of the decoded ones are none."""
+        encoded: EncodedShares = [[] for _ in shares.claims]
         if not duplicate.any():
-            return [], np.arange(len(decoded))
+            return encoded, np.arange(len(decoded))
         repeated = np.flatnonzero(duplicate)
         happened = decoded.given_at if isinstance(decoded, DecodedFeedback) else decoded.occurred_at
         columns = {
-            **self._key(claim, decoded.recorded_at[repeated], decoded.offset[repeated]),
+            **_key(shares, decoded.recorded_at, decoded.offset, repeated),
             "event_id": [event_id[row] for row in repeated.tolist()],
             "entity_id": [entity_id[row] for row in repeated.tolist()],
             "occurred_at": happened[repeated],
             "recorded_at": decoded.recorded_at[repeated],
         }
-        return [encode_rows(self._dialect, tables.Duplicate, columns, len(repeated))], np.flatnonzero(~duplicate)
+        self._add(encoded, tables.Duplicate, columns, shares.of(repeated))
+        return encoded, np.flatnonzero(~duplicate)
 
-    def _key(
-        self, claim: Claim, recorded_at: npt.NDArray[np.int64], offset: npt.NDArray[np.int64]
-    ) -> dict[str, object]:
-        return {
-            "day": recorded_at // MILLISECONDS_A_DAY,
-            "topic_generation": claim.topic_generation,
-            "source_partition": claim.partition,
-            "source_offset": offset,
-        }
+    def _add(
+        self, encoded: EncodedShares, table: type[tables.Base], columns: Mapping[str, Any], counts: Sequence[int]
+    ) -> None:
+        for own, rows in zip(encoded, encode_parts(self._dialect, table, columns, counts), strict=True):
+            if rows.rows:
+                own.append(rows)
+
+
+def _key(
+    shares: Shares, recorded_at: npt.NDArray[np.int64], offset: npt.NDArray[np.int64], rows: npt.NDArray[np.intp]
+) -> dict[str, object]:
+    """The log key of some rows of a batch."""
+    owner = shares.owner[rows]
+    return {
+        "day": recorded_at[rows] // MILLISECONDS_A_DAY,
+        "topic_generation": np.array([claim.topic_generation for claim in shares.claims], np.int16)[owner],
+        "source_partition": np.array([claim.partition for claim in shares.claims], np.int32)[owner],
+        "source_offset": offset[rows],
+    }
 
 
 def _kept(letter: DeadRecord, part: bytes | None) -> bytes | None:

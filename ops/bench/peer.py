@@ -15,7 +15,6 @@ import torch
 from sqlalchemy import text
 
 from models.artifact import TrainedDetector
-from models.events import Events
 from models.scoring import Scorer
 from storage.bulk import EncodedRows, write_rows
 from storage.database import open_database
@@ -23,7 +22,7 @@ from storage.progress import Claim
 from streams.decode import DecodedTransactions, decode_transactions
 from streams.events import events_of
 from streams.records import DecodeLimits, Record
-from streams.rows import RowEncoder, ScoredRows
+from streams.rows import RowEncoder, ScoredRows, Shares
 
 #: Records that a peer gathers for one model step and one SQL transaction, as far as its framework lets it choose.
 BATCH_RECORDS = 4096
@@ -69,24 +68,21 @@ class ScoringSink:
     def write(self, records: Mapping[int, Sequence[Record]]) -> None:
         """Records by partition, each partition's in offset order: scored as one batch, stored in one transaction."""
         decoded = {partition: decode_transactions(part, self._limits) for partition, part in records.items()}
-        scored = self._scorer.score(Events.concatenate([events_of(part, p, {}) for p, part in decoded.items()]))
-        scored_at, start = int(time.time() * 1000), 0
-        encoded: list[EncodedRows] = []
-        for partition, part in decoded.items():
-            rows = slice(start, start + len(part))
-            outcome = ScoredRows(
-                score=scored.score[rows],
-                unexplained=scored.unexplained[rows],
-                flagged=scored.flagged[rows],
-                threshold=scored.threshold,
-                score_kind=scored.score_kind,
-                model=MODEL,
-                scored_at=scored_at,
-                alert_id=[None] * len(part),
-            )
-            encoded += self._rows.transactions(self._place(partition), part, scored.duplicate[rows], outcome)
-            start = rows.stop
-        self._commit(encoded, decoded)
+        together = DecodedTransactions.joined(list(decoded.values()))
+        shares = Shares([self._place(partition) for partition in decoded], [len(part) for part in decoded.values()])
+        scored = self._scorer.score(events_of(together, shares.partition, {}))
+        outcome = ScoredRows(
+            score=scored.score,
+            unexplained=scored.unexplained,
+            flagged=scored.flagged,
+            threshold=scored.threshold,
+            score_kind=scored.score_kind,
+            model=MODEL,
+            scored_at=int(time.time() * 1000),
+            alert_id=[None] * len(together),
+        )
+        encoded = self._rows.transactions(shares, together, scored.duplicate, outcome)
+        self._commit([rows for own in encoded for rows in own], decoded)
 
     def _place(self, partition: int) -> Claim:
         """Rows say where they come from; a peer owns nothing in SQL."""

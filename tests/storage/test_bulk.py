@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
 from storage import tables
-from storage.bulk import SharedTexts, encode_rows, write_rows
+from storage.bulk import SharedTexts, encode_parts, encode_rows, write_rows
 from storage.database import Database
 from tests.storage.rows import TODAY
 
@@ -305,3 +305,23 @@ def duplicates(rows: int) -> dict[str, Any]:
 
 def stored_rows(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(tables.Duplicate)).scalar() or 0)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+@settings(max_examples=40)
+@given(parts=st.lists(st.lists(st.tuples(int64, texts_or_none), max_size=4), min_size=1, max_size=4))
+def test_rows_encoded_together_are_those_encoded_part_by_part(
+    dialect: str, parts: list[list[tuple[int, str | None]]]
+) -> None:
+    def columns(rows: list[tuple[int, str | None]]) -> dict[str, Any]:
+        return {
+            "source_offset": np.array([number for number, _ in rows], np.int64),
+            "memo": [memo for _, memo in rows],
+            "currency": "EUR",
+            "topic_generation": 3,
+        }
+
+    together = encode_parts(
+        dialect, tables.Transaction, columns([row for part in parts for row in part]), [len(part) for part in parts]
+    )
+    assert together == [encode_rows(dialect, tables.Transaction, columns(part), len(part)) for part in parts]

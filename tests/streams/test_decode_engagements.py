@@ -45,7 +45,7 @@ def test_an_engagement_becomes_a_row_of_columns_that_models_take() -> None:
     decoded = decode(KafkaRecord(good()), KafkaRecord(dwell, offset=9))
     assert (decoded.action, decoded.recommendation_id, decoded.dead) == (["click", "dwell"], [None, "r"], [])
     assert decoded.extra == [None, b'{"app":1}']
-    engagements = engagements_of(decoded, 3)
+    engagements = engagements_of(decoded, np.full(2, 3, np.int32))
     assert [ACTIONS[action] for action in engagements.action] == ["click", "dwell"]
     assert np.isnan(engagements.value[0])
     assert engagements.value[1] == 12.5

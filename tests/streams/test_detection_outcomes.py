@@ -220,7 +220,7 @@ def test_stored_scores_are_those_of_the_scorer_alone(model: TrainedDetector, log
     expected: Places = {}
     for partition, log in enumerate(logs):
         decoded = decode_transactions(records_of(partition, log), DetectionRules().limits)
-        scored = scorer.score(events_of(decoded, partition, {}))
+        scored = scorer.score(events_of(decoded, np.full(len(decoded), partition, np.int32), {}))
         for offset, score, duplicate in zip(decoded.offset, scored.score, scored.duplicate, strict=True):
             if not duplicate:
                 expected[partition, int(offset)] = score

@@ -9,11 +9,12 @@ import pytest
 
 from models.catalogue import item_key
 from storage.database import Database
+from storage.outbox import recommendations_after
 from streams.decode_engagements import DecodedEngagements, decode_engagements
 from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RowEncoder
-from tests.streams.test_rows import AT, CLAIM, KafkaRecord, json_of, moment, read, write
+from streams.rows import EncodedShares, RowEncoder
+from tests.streams.test_rows import AT, KafkaRecord, json_of, moment, own, read, write
 
 
 def engagement(offset: int, **changes: Any) -> KafkaRecord:
@@ -25,6 +26,12 @@ def decoded(*records: KafkaRecord) -> DecodedEngagements:
     found = decode_engagements(records, DecodeLimits())
     assert found.dead == []
     return found
+
+
+def write_slates(database: Database, events: DecodedEngagements, made: RecommendedRows) -> None:
+    encoded: EncodedShares = [[]]
+    RowEncoder(database.dialect).recommendations(encoded, own(events), events, made)
+    write(database, encoded[0])
 
 
 def slates(rows: Sequence[int], **changes: Any) -> RecommendedRows:
@@ -52,7 +59,7 @@ def slates(rows: Sequence[int], **changes: Any) -> RecommendedRows:
 def test_engagements_read_back_as_they_were(database: Database) -> None:
     full = engagement(7, action="dwell", value=12.25, recommendation_id="r", app={"version": 2})
     events = decoded(full, engagement(2**40))
-    write(database, RowEncoder(database.dialect).engagements(CLAIM, events, np.zeros(2, np.bool_)))
+    write(database, RowEncoder(database.dialect).engagements(own(events), events, np.zeros(2, np.bool_))[0])
     first, second = read(database, "engagements")
     named = ("event_id", "user_id", "item_id", "action", "value", "recommendation_id")
     assert [first[name] for name in named] == ["e7", "ü", "i", "dwell", 12.25, "r"]
@@ -67,7 +74,7 @@ def test_engagements_read_back_as_they_were(database: Database) -> None:
 
 def test_a_repeated_engagement_is_a_row_of_duplicates_and_of_nothing_else(database: Database) -> None:
     events = decoded(engagement(7), engagement(8, event_id="e7"), engagement(9))
-    write(database, RowEncoder(database.dialect).engagements(CLAIM, events, np.array([False, True, False])))
+    write(database, RowEncoder(database.dialect).engagements(own(events), events, np.array([False, True, False]))[0])
     assert [row["source_offset"] for row in read(database, "engagements")] == [7, 9]
     (repeat,) = read(database, "duplicates")
     assert (repeat["source_offset"], repeat["event_id"], repeat["entity_id"]) == (8, "e7", "ü")
@@ -76,8 +83,8 @@ def test_a_repeated_engagement_is_a_row_of_duplicates_and_of_nothing_else(databa
 def test_a_slate_reads_back_under_the_key_of_its_cause(database: Database) -> None:
     events = decoded(engagement(7), engagement(8), engagement(9))
     rows = RowEncoder(database.dialect)
-    write(database, rows.engagements(CLAIM, events, np.zeros(3, np.bool_)))
-    write(database, rows.recommendations(CLAIM, events, slates([0, 2], policy=["recommender:3", "random"])))
+    write(database, rows.engagements(own(events), events, np.zeros(3, np.bool_))[0])
+    write_slates(database, events, slates([0, 2], policy=["recommender:3", "random"]))
     first, second = read(database, "recommendations")
     assert [row["source_offset"] for row in (first, second)] == [7, 9]
     assert [row["policy"] for row in (first, second)] == ["recommender:3", "random"]
@@ -115,7 +122,7 @@ def test_slates_of_different_sizes_keep_only_what_they_have(database: Database) 
         score=np.array([[1.5, -2.0], [3.0, np.nan]]),
     )
     events = decoded(engagement(7), engagement(8))
-    write(database, RowEncoder(database.dialect).recommendations(CLAIM, events, made))
+    write_slates(database, events, made)
     _, second = read(database, "recommendations")
     assert np.frombuffer(second["candidates"], "<i8").tolist() == [item_key("a"), item_key("c")]
     assert np.frombuffer(second["log_weights"], "<f4").tolist() == [-0.5, -1.25]
@@ -130,7 +137,7 @@ def test_the_hash_of_candidates_is_that_of_their_set(database: Database) -> None
     present = np.array([[True] * 3, [True] * 3, [True] * 3, [True, True, False]])
     events = decoded(*(engagement(offset) for offset in range(4)))
     made = slates(range(4), candidates=keys, present=present)
-    write(database, RowEncoder(database.dialect).recommendations(CLAIM, events, made))
+    write_slates(database, events, made)
     hashes = [row["candidate_hash"] for row in read(database, "recommendations")]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
@@ -139,5 +146,12 @@ def test_the_hash_of_candidates_is_that_of_their_set(database: Database) -> None
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
 def test_nothing_is_encoded_of_nothing(dialect: str) -> None:
     rows, nothing = RowEncoder(dialect), decoded()
-    assert rows.engagements(CLAIM, nothing, np.zeros(0, np.bool_)) == []
-    assert rows.recommendations(CLAIM, nothing, slates([])) == []
+    assert rows.engagements(own(nothing), nothing, np.zeros(0, np.bool_)) == [[]]
+
+
+def test_what_the_relay_is_handed_is_what_it_would_read_back(database: Database) -> None:
+    events = decoded(engagement(7), engagement(8), engagement(9))
+    made = slates([0, 2], policy=["recommender:3", "random"])
+    write_slates(database, events, made)
+    with database.reading() as connection:
+        assert made.published(events) == recommendations_after(connection, 4, 2, 0, 10)

@@ -1,6 +1,7 @@
 """What is encoded for a database is what is read back from it, on PostgreSQL and on SQLite."""
 
 import json
+from collections.abc import Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,10 +18,10 @@ from storage.outbox import dead_letters_after
 from storage.progress import Claim
 from streams.alert_rows import WriteAlerts
 from streams.alerts import AlertRevision
-from streams.decode import decode_feedback, decode_transactions
+from streams.decode import DecodedTransactions, decode_feedback, decode_transactions
 from streams.records import DecodeLimits
 from streams.recovery import alert_revision
-from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows
+from streams.rows import KEPT_BYTES, RowEncoder, ScoredRows, Shares
 
 AT = 1_773_489_600_123  # 2026-03-14 12:00:00.123 UTC
 CLAIM = Claim("transactions", 4, 2, epoch=1, next_offset=0)
@@ -32,6 +33,11 @@ class KafkaRecord:
     offset: int = 7
     key: bytes | None = b"a1"
     timestamp: int = AT + 1_000
+
+
+def own(decoded: Sized) -> Shares:
+    """All rows belong to one claim."""
+    return Shares([CLAIM], [len(decoded)])
 
 
 def write(database: Database, encoded: list[EncodedRows]) -> None:
@@ -87,7 +93,7 @@ def test_transactions_and_predictions_read_back_as_they_were(database: Database)
     records = [KafkaRecord(json.dumps(FULL).encode()), KafkaRecord(json.dumps(BARE).encode(), offset=2**40)]
     decoded = decode_transactions(records, DecodeLimits())
     scored = scored_rows(2)
-    write(database, RowEncoder(database.dialect).transactions(CLAIM, decoded, np.zeros(2, np.bool_), scored))
+    write(database, RowEncoder(database.dialect).transactions(own(decoded), decoded, np.zeros(2, np.bool_), scored)[0])
     full, bare = read(database, "transactions")
     texts = ("event_id", "account_id", "merchant_id", "currency", "channel", "country", "category", "memo")
     assert {name: full[name] for name in texts} == {name: FULL[name] for name in texts}
@@ -115,12 +121,45 @@ def test_transactions_and_predictions_read_back_as_they_were(database: Database)
     ]
 
 
+@pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])
+def test_a_batch_is_encoded_claim_by_claim_and_each_share_is_what_it_would_be_alone(dialect: str) -> None:
+    other = Claim("transactions", 4, 5, epoch=3, next_offset=0)
+    record = json.dumps(FULL).encode()
+    parts = [
+        decode_transactions([KafkaRecord(record, offset) for offset in offsets], DecodeLimits())
+        for offsets in ((7, 8), (), (3, 4, 5))
+    ]
+    claims = [CLAIM, Claim("transactions", 4, 3, epoch=1, next_offset=0), other]
+    repeated = np.array([False, True, False, True, False])
+    shares = Shares(claims, [len(part) for part in parts])
+    rows, together = RowEncoder(dialect), DecodedTransactions.joined(parts)
+    said = scored_rows(5)
+    found = rows.transactions(shares, together, repeated, said)
+    alone = [
+        rows.transactions(
+            Shares([claim], [len(part)]),
+            part,
+            repeated[some],
+            scored_rows(
+                len(part),
+                score=said.score[some],
+                unexplained=said.unexplained[some],
+                flagged=said.flagged[some],
+                alert_id=list(said.alert_id[some]),
+            ),
+        )[0]
+        for claim, part, some in zip(claims, parts, (slice(0, 2), slice(2, 2), slice(2, 5)), strict=True)
+    ]
+    assert found == alone
+    assert [len(own) for own in found] == [3, 0, 3]
+
+
 def test_a_repeated_transaction_is_a_row_of_duplicates_and_of_nothing_else(database: Database) -> None:
     record = json.dumps(FULL).encode()
     decoded = decode_transactions([KafkaRecord(record, offset) for offset in (7, 8, 9)], DecodeLimits())
     repeated = np.array([False, True, True])
     scored = scored_rows(3, score=np.array([0.25, np.nan, np.nan]), unexplained=np.array([0.75, np.nan, np.nan]))
-    write(database, RowEncoder(database.dialect).transactions(CLAIM, decoded, repeated, scored))
+    write(database, RowEncoder(database.dialect).transactions(own(decoded), decoded, repeated, scored)[0])
     assert [row["source_offset"] for row in read(database, "transactions")] == [7]
     assert [(row["source_offset"], row["score"]) for row in read(database, "predictions")] == [(7, 0.25)]
     rows = read(database, "duplicates")
@@ -233,7 +272,7 @@ def test_a_closing_in_the_batch_that_opened_its_alert_has_its_timeline(database:
     record = KafkaRecord(json.dumps(FULL).encode())
     rows = RowEncoder(database.dialect)
     decoded = decode_transactions([record], DecodeLimits())
-    write(database, rows.transactions(CLAIM, decoded, np.zeros(1, np.bool_), scored_rows(1)))
+    write(database, rows.transactions(own(decoded), decoded, np.zeros(1, np.bool_), scored_rows(1))[0])
     day = (AT + 1_000) // 86_400_000
     opened, closed = (
         revision(positions=((day, 7), (day, 6))),
@@ -253,5 +292,5 @@ def test_a_closing_in_the_batch_that_opened_its_alert_has_its_timeline(database:
 def test_nothing_is_encoded_of_nothing(dialect: str) -> None:
     rows = RowEncoder(dialect)
     nothing = decode_transactions([], DecodeLimits())
-    assert rows.transactions(CLAIM, nothing, np.zeros(0, np.bool_), scored_rows(0)) == []
+    assert rows.transactions(own(nothing), nothing, np.zeros(0, np.bool_), scored_rows(0)) == [[]]
     assert rows.dead_letters(CLAIM, []) == []

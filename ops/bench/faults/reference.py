@@ -60,7 +60,7 @@ class ScoreReference:
         for partition, log in _by_partition(window.inputs["transactions"].log).items():
             for stretch in stretches(log, of_partition(controls, partition, MODEL_CONTROL)):
                 decoded = decode_transactions(stretch.records, DecodeLimits())
-                events = events_of(decoded, partition, {})
+                events = events_of(decoded, np.full(len(decoded), partition, np.int32), {})
                 yield from self._compared(partition, stretch, events, window)
 
     def _compared(self, partition: int, stretch: Stretch, events: Events, window: Window) -> Iterator[Violation]:
@@ -112,7 +112,8 @@ class SlateReference:
         controls = window.controls["engagements"]
         for partition, log in _by_partition(window.inputs["engagements"].log).items():
             for stretch in stretches(log, of_partition(controls, partition, POLICY_CONTROL)):
-                events = engagements_of(decode_engagements(stretch.records, DecodeLimits()), partition)
+                decoded = decode_engagements(stretch.records, DecodeLimits())
+                events = engagements_of(decoded, np.full(len(decoded), partition, np.int32))
                 yield from self._compared(partition, stretch, events, window)
 
     def _compared(self, partition: int, stretch: Stretch, events: Engagements, window: Window) -> Iterator[Violation]:

@@ -14,9 +14,8 @@ from models.recommending import Recommender
 from ops.simulate.shoppers.command import live_traffic
 from ops.simulate.shoppers.messages import engagement_messages, item_messages, reward_messages
 from ops.simulate.shoppers.traffic import Slate, TrafficConfig
-from storage.bulk import EncodedRows
 from storage.database import Database, DatabaseUnavailable
-from storage.progress import Claim, claim_partitions
+from storage.progress import claim_partitions
 from storage.registry import ModelRegistry
 from streams.batch import Chunk, OwnedPartition, Processor
 from streams.catalogue_watch import CatalogueWatch
@@ -31,7 +30,7 @@ from streams.recommendation import RecommendationProcessor
 from streams.recommendation_metrics import RecommendationMetrics
 from streams.recommended_rows import RecommendedRows
 from streams.records import DecodeLimits
-from streams.rows import RowEncoder
+from streams.rows import EncodedShares, RowEncoder, Shares
 from streams.state_keeping import StateKeeping, StateRules
 from streams.state_metrics import StateMetrics
 
@@ -76,11 +75,13 @@ class NotingRows(RowEncoder):
         super().__init__(dialect)
         self.present: dict[str, Slate] = {}
 
-    def recommendations(self, claim: Claim, decoded: DecodedEngagements, made: RecommendedRows) -> list[EncodedRows]:
+    def recommendations(
+        self, encoded: EncodedShares, shares: Shares, decoded: DecodedEngagements, made: RecommendedRows
+    ) -> None:
         for place, row in enumerate(made.row.tolist()):
             slate = Slate(made.recommendation_id[place], made.policy[place], made.item_id[place])
             self.present[decoded.user_id[row]] = slate
-        return super().recommendations(claim, decoded, made)
+        super().recommendations(encoded, shares, decoded, made)
 
 
 class LiveShop:
