@@ -13,6 +13,7 @@ import typer
 
 from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
+from ops.commands_retention import prune
 from ops.commands_simulate import simulate
 from ops.terminal import Json, fail, load_settings, print_json
 
@@ -354,6 +355,7 @@ def redis_rebuild() -> None:
 
 cli.command("accept-loss")(accept_loss)
 cli.command("rescale")(rescale)
+cli.command("prune")(prune)
 
 
 @bench.command("data")

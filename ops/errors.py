@@ -22,6 +22,7 @@ from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
 from storage.partition_counts import CountChanged
 from storage.registry import CorruptModel, ModelInUse, UnknownModel
+from storage.retention import TableBusy
 from streams.kafka import KafkaUnavailable, TopicMissing
 
 KNOWN_ERRORS = (
@@ -47,6 +48,7 @@ KNOWN_ERRORS = (
     SchemaOutdated,
     ServiceUnavailable,
     SettingsError,
+    TableBusy,
     TopicMissing,
     TrainingRefused,
     UnknownModel,

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         None, description="JSON file of currency to its value in the base currency. Default: all are worth one."
     )
     future_tolerance_seconds: float = Field(
-        300, ge=0, description="An event further ahead of its Kafka record's time becomes a dead letter."
+        300, ge=0, le=86_400, description="An event further ahead of its Kafka record's time becomes a dead letter."
     )
     alert_rule: Annotated[str, AfterValidator(_alert_rule)] = Field(
         "budget",
@@ -159,6 +159,12 @@ class Settings(BaseSettings):
         1_000_000,
         ge=1,
         description="Accounts, and as many users, that a worker holds in memory; 2 KB each. The others wait in SQL.",
+    )
+    retention_days: int = Field(
+        180,
+        ge=1,
+        le=3650,
+        description="Days of transactions, predictions, engagements and slates that `headgate prune` leaves in SQL.",
     )
 
     # Redis

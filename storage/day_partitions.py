@@ -6,10 +6,12 @@ covers is read from the database's catalogue, not from its name. SQLite has plai
 there.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import structlog
 from psycopg.errors import InsufficientPrivilege
@@ -88,20 +90,20 @@ def partitions_of(connection: Connection, table: str) -> list[DayPartition]:
 
 
 def days_from(connection: Connection, table: type[LogKey], generation: int, partition: int, offset: int) -> list[date]:
-    """The days on which a topic partition has rows from this offset on; on SQLite, all days that have any."""
+    """The days on which a topic partition has rows from this offset on."""
     name: str = table.__tablename__  # type: ignore[attr-defined]
-    days = _stored_days(connection, name)
-    if connection.dialect.name != "postgresql":
-        return days
-    found = connection.execute(
-        text(
-            f"SELECT days.day FROM unnest(CAST(:days AS date[])) AS days (day) CROSS JOIN LATERAL ("
-            f"SELECT FROM {name} AS log WHERE log.day = days.day AND log.topic_generation = :generation "
-            "AND log.source_partition = :partition AND log.source_offset >= :offset LIMIT 1) AS there"
-        ),
-        {"days": days, "generation": generation, "partition": partition, "offset": offset},
+    row = (
+        f"SELECT 1 FROM {name} AS log WHERE log.day = days.day AND log.topic_generation = :generation "
+        "AND log.source_partition = :partition AND log.source_offset >= :offset LIMIT 1"
     )
-    return list(found.scalars())
+    days: Any = stored_days(connection, name)
+    if connection.dialect.name == "postgresql":
+        statement = f"SELECT day FROM unnest(CAST(:days AS date[])) AS days (day) CROSS JOIN LATERAL ({row}) AS there"
+    else:
+        days = json.dumps([str(day) for day in days])
+        statement = f"SELECT day FROM (SELECT value AS day FROM json_each(:days)) AS days WHERE EXISTS ({row})"
+    values = {"days": days, "generation": generation, "partition": partition, "offset": offset}
+    return list(connection.execute(text(statement).columns(day=Date()), values).scalars())
 
 
 def among_days_from(
@@ -122,7 +124,7 @@ def days_since(moment: datetime) -> date:
     return (moment.astimezone(UTC) - ONE_DAY).date()
 
 
-def _stored_days(connection: Connection, table: str) -> list[date]:
+def stored_days(connection: Connection, table: str) -> list[date]:
     """Days on which there may be rows: those of partitions of one day; those with rows of all others."""
     days, others = [], []
     for one in partitions_of(connection, table):

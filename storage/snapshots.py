@@ -158,6 +158,17 @@ class SnapshotFiles:
         except BadArrayFile as error:
             raise SnapshotUnreadable(f"{self._where(path)} holds no arrays: {error}") from error
 
+    def missing(self, manifest: Manifest) -> list[str]:
+        """Its segments that are not there. Raises SnapshotUnreadable."""
+        folder = _folder(manifest.topic_generation, manifest.partition)
+        try:
+            there = set(self._files.names(folder))
+        except Exception as error:  # every kind of store has errors of its own
+            raise SnapshotUnreadable(
+                f"{self._where(folder)} cannot be read: {_in_one_line(error)}; {SHARED}"
+            ) from error
+        return [segment.name for segment in manifest.segments if segment.name not in there]
+
     def prune(self, generation: int, partition: int, keep: Sequence[Manifest], epoch: int) -> int:
         """Removes files that none of the manifests to keep names; returns how many. What an owner with a newer epoch
         wrote stays, and what is of this epoch but newer than the manifests: it is still being written. Raises

@@ -1,0 +1,179 @@
+"""`headgate prune`: removes days of the hot tables that are older than they are kept and that nobody needs, and says
+what stays, and why. To be run once a day.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from ops.jobs.retrain_policy import PolicyRules
+from ops.settings import Settings
+from storage.database import Database
+from storage.day_partitions import days_since, ensure_days, stored_days
+from storage.exclusive import exclusively
+from storage.retention import (
+    ENGAGEMENTS,
+    TABLES,
+    TRANSACTIONS,
+    LogPartition,
+    Need,
+    current_partitions,
+    needed_for_labels,
+    needed_to_publish,
+    needed_to_restore,
+    note_pruned,
+    remove_days,
+    remove_superseded_states,
+    restore_begins,
+    rows_before,
+)
+from storage.snapshots import SnapshotFiles, SnapshotRecord, SnapshotUnreadable
+
+LOCK = "prune"
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRules:
+    """How long days are kept, and how far back the training of each kind of topic reads."""
+
+    keep: timedelta
+    training: dict[str, timedelta]
+
+    @staticmethod
+    def of(settings: Settings) -> "RetentionRules":
+        feedback = timedelta(days=settings.feedback_expiry_days)
+        slates = max(PolicyRules().history, feedback) + settings.reward_window
+        return RetentionRules(
+            timedelta(days=settings.retention_days),
+            {TRANSACTIONS: feedback + settings.label_horizon, ENGAGEMENTS: slates},
+        )
+
+
+@dataclass(slots=True)
+class TopicPlan:
+    """What may be removed of a kind of topic: days before `before`. wanted: what the retention alone would remove."""
+
+    kind: str
+    wanted: date
+    before: date
+    kept: list[Need]
+    begins: dict[LogPartition, int]
+
+
+@dataclass(slots=True)
+class TablePruned:
+    """rows: deleted, beside those of the partitions dropped; of a dry run, all that would go."""
+
+    table: str
+    before: date
+    partitions: list[str] = field(default_factory=list)
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What a pass did, or would do."""
+
+    dry_run: bool
+    tables: list[TablePruned]
+    #: Kind of topic -> why days stay that are older than the retention.
+    kept: dict[str, list[str]]
+    cold_states: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_prune(
+    database: Database,
+    files: SnapshotFiles,
+    rules: RetentionRules,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda stage, done: None,
+) -> Pruned:
+    """Raises AlreadyRunning, TableBusy, DatabaseUnavailable. What was removed before that stays removed."""
+    with exclusively(database, LOCK):
+        plans = [plan_topic(database, files, rules, kind, now) for kind in TABLES]
+        kept = {plan.kind: [f"{need.why}, since {need.first}" for need in plan.kept] for plan in plans}
+        tables = [TablePruned(table, plan.before) for plan in plans for table in TABLES[plan.kind]]
+        tables.append(TablePruned("duplicates", (now - rules.keep).date()))
+        result = Pruned(dry_run, tables, kept)
+        if dry_run:
+            _count(database, result)
+            return result
+        ensure_days(database, now.date())
+        _note(database, plans)
+        for number, pruned in enumerate(tables):
+            for removed in remove_days(database, pruned.table, pruned.before):
+                pruned.rows += removed.rows
+                if not removed.rows:
+                    pruned.partitions.append(removed.partition)
+                progress("days", number / len(tables))
+        progress("days", 1.0)
+        result.cold_states = _remove_states(database, plans, progress)
+        return result
+
+
+def in_words(result: Pruned) -> Iterator[str]:
+    """A line for each table, and one for each reason why older days stay."""
+    verb = "would be removed" if result.dry_run else "removed"
+    for table in result.tables:
+        partitions = f"{len(table.partitions)} partitions and " if table.partitions else ""
+        yield f"{table.table:22} days before {table.before}: {partitions}{table.rows} rows {verb}"
+    if not result.dry_run:
+        yield f"{'cold_states':22} {result.cold_states} superseded states removed"
+    for kind, reasons in result.kept.items():
+        for reason in reasons:
+            yield f"kept of {kind}: {reason}"
+
+
+def plan_topic(database: Database, files: SnapshotFiles, rules: RetentionRules, kind: str, now: datetime) -> TopicPlan:
+    """Which days may go: those before the first that is needed."""
+    wanted = (now - rules.keep).date()
+    with database.reading() as connection:
+        partitions = current_partitions(connection, kind)
+        begins = {one: restore_begins(connection, one, lambda record: _readable(files, record)) for one in partitions}
+        needs = [needed_to_restore(connection, kind, one, begin) for one, begin in begins.items()]
+        also = needed_for_labels if kind == TRANSACTIONS else needed_to_publish
+        needs += [also(connection, one) for one in partitions]
+        stored = {day for table in TABLES[kind] for day in stored_days(connection, table)}
+    needs.append(Need(days_since(now - rules.training[kind]), "training reads them"))
+    kept = [need for need in needs if need is not None and need.first < wanted]
+    before = min([wanted, *(need.first for need in kept)])
+    kept = [need for need in kept if any(need.first <= day < wanted for day in stored)]
+    return TopicPlan(kind, wanted, before, kept, {one: begin for one, begin in begins.items() if begin is not None})
+
+
+def _readable(files: SnapshotFiles, record: SnapshotRecord) -> bool:
+    """Whether the snapshot's manifest can be read and its segments are there."""
+    try:
+        return not files.missing(files.read_manifest(record.path, record.sha256))
+    except SnapshotUnreadable:
+        return False
+
+
+def _note(database: Database, plans: Sequence[TopicPlan]) -> None:
+    with database.begin() as connection:
+        for plan in plans:
+            for one, begin in plan.begins.items():
+                note_pruned(connection, one, begin, plan.before)
+
+
+def _count(database: Database, result: Pruned) -> None:
+    with database.reading() as connection:
+        for pruned in result.tables:
+            pruned.rows = rows_before(connection, pruned.table, pruned.before)
+
+
+def _remove_states(database: Database, plans: Sequence[TopicPlan], progress: Progress) -> int:
+    removed, places = 0, [place for plan in plans for place in plan.begins.items()]
+    for number, (one, begin) in enumerate(places):
+        for more in remove_superseded_states(database, one, begin):
+            removed += more
+            progress("cold states", number / len(places))
+    progress("cold states", 1.0)
+    return removed

@@ -1,0 +1,291 @@
+"""Pruning removes old days, and none that recovery, labels, the relay or training still need."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import func, insert, select, text
+
+from ops.jobs.prune import Pruned, RetentionRules, in_words, run_prune
+from storage import tables
+from storage.cold_states import write_cold_states
+from storage.database import Database, open_database, upgrade
+from storage.day_partitions import ensure_days, partitions_of
+from storage.exclusive import AlreadyRunning, exclusively
+from storage.progress import Advance, Claim, advance, claim_cursor, claim_partitions, latest_control
+from storage.retention import PRUNED_CONTROL, TABLES, TableBusy, remove_days
+from storage.snapshots import Manifest, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
+from storage.training_data import stored_transactions
+from tests.storage.rows import RowMaker
+
+ONE_DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).date()
+NOW = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
+#: Ten days with a row each, at offsets 0 to 9; those before the third are older than they are kept.
+DAYS = [TODAY - back * ONE_DAY for back in range(9, -1, -1)]
+RULES = RetentionRules(7 * ONE_DAY, {"transactions": ONE_DAY, "engagements": ONE_DAY})
+OLD = 2
+
+
+@pytest.fixture(params=["in partitions of a day", "in partitions of more days", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Ten days of both topics, with all that lets the first of them go."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    upgrade(url)
+    database = open_database(url)
+    if request.param == "in partitions of a day":
+        with database.begin() as connection:
+            for table in (name for names in TABLES.values() for name in names):
+                connection.execute(text(f"DROP TABLE {table}_before"))
+        ensure_days(database, DAYS[0])
+        ensure_days(database, TODAY)
+    rows = RowMaker(database)
+    for offset, day in enumerate(DAYS):
+        place = {"day": day, "source_offset": offset, "occurred_at": NOW - (9 - offset) * ONE_DAY}
+        rows.scored(f"event-{offset}", **place)
+        rows.slate(f"slate-{offset}", topic_generation=2, **place)
+        rows.engagement(f"answer-{offset}", topic_generation=2, recommendation_id=f"slate-{offset}", **place)
+    yield database
+    database.engine.dispose()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> SnapshotFiles:
+    return SnapshotFiles(str(tmp_path / "states"))
+
+
+def claimed(database: Database, topic: str) -> Claim:
+    """All ten records are read."""
+    claims = claim_partitions(
+        database, topic=topic, topic_uuid=topic, start_offsets={0: 0}, owner="w", backend_pid=None, now=NOW
+    )
+    claim = claims[0]
+    if claim.next_offset == 0:
+        with database.begin() as connection:
+            advance(connection, [Advance(claim.topic_generation, 0, claim.epoch, 0, 10, applied=10)], NOW)
+    return claim
+
+
+def snapshot(database: Database, files: SnapshotFiles, claim: Claim, next_offset: int) -> Manifest:
+    name = segment_name(claim.epoch, next_offset, "base")
+    segment = files.write_segment(claim.topic_generation, 0, name, {"a": np.arange(3)}, rows=3)
+    manifest = Manifest(
+        claim.topic_generation, 0, claim.epoch, next_offset, claim.topic, "accounts:1", None, None, (segment,)
+    )
+    with database.begin() as connection:
+        assert publish_snapshot(connection, manifest, *files.write_manifest(manifest), NOW)
+    return manifest
+
+
+def count_labels(database: Database, until: int = 10, matured: datetime = NOW) -> None:
+    values = {"version": until, "known_at": NOW, "matured_until": matured, "positions": {"1:0": until}, "made_at": NOW}
+    with database.begin() as connection:
+        connection.execute(insert(tables.LabelVersion), {**values, "events": 0, "frauds": 0, "corrections": 0})
+
+
+def lets_go(database: Database, files: SnapshotFiles, *, snapshots: tuple[int, ...] = (5, 8)) -> tuple[Claim, Claim]:
+    """Nobody needs the first days of either topic."""
+    claims = claimed(database, "transactions"), claimed(database, "shop.engagements")
+    for claim in claims:
+        for next_offset in snapshots:
+            snapshot(database, files, claim, next_offset)
+    count_labels(database)
+    return claims
+
+
+def days_left(database: Database) -> dict[str, list[date]]:
+    with database.reading() as connection:
+        return {
+            model.__tablename__: sorted(set(connection.execute(select(model.day)).scalars()))
+            for model in (tables.Transaction, tables.Prediction, tables.Engagement, tables.Recommendation)
+        }
+
+
+def prune(database: Database, files: SnapshotFiles, rules: RetentionRules = RULES, **options: Any) -> Pruned:
+    return run_prune(database, files, rules, NOW, **options)
+
+
+def all_of(transactions: list[date], engagements: list[date]) -> dict[str, list[date]]:
+    return {
+        "transactions": transactions,
+        "predictions": transactions,
+        "engagements": engagements,
+        "recommendations": engagements,
+    }
+
+
+def test_days_that_nobody_needs_go_and_views_and_restores_go_on(database: Database, files: SnapshotFiles) -> None:
+    transactions, _ = lets_go(database, files)
+    result = prune(database, files)
+    assert result.kept == {"transactions": [], "engagements": []}
+    assert days_left(database) == all_of(DAYS[OLD:], DAYS[OLD:])
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM v_predictions")).scalar() == 10 - OLD
+        assert connection.execute(text("SELECT sum(slates) FROM v_recommendation_reward")).scalar() == 10 - OLD
+        assert connection.execute(select(func.count()).select_from(tables.RecommendationItem)).scalar() == 2 * (
+            10 - OLD
+        )
+        for record in latest_snapshots(connection, 1, 0, 10):
+            assert same_manifest(files, record.path, record.sha256)
+            rest = stored_transactions(
+                connection, topic_generation=1, partition=0, from_offset=record.next_offset, before_offset=10
+            )
+            assert [offset for part in rest for offset in part.source_offset] == list(range(record.next_offset, 10))
+        control = latest_control(connection, transactions.topic_generation, 0, PRUNED_CONTROL)
+        assert control is not None
+        assert control.from_offset == 5
+    again = prune(database, files)
+    assert sum(table.rows + len(table.partitions) for table in again.tables) == 0
+
+
+def same_manifest(files: SnapshotFiles, path: str, digest: str) -> bool:
+    manifest = files.read_manifest(path, digest)
+    return all(files.read_segment(1, 0, segment)["a"].tolist() == [0, 1, 2] for segment in manifest.segments)
+
+
+def test_a_dry_run_counts_what_would_go_and_removes_nothing(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    result = prune(database, files, dry_run=True)
+    assert {table.table: table.rows for table in result.tables} == {
+        "transactions": OLD,
+        "predictions": OLD,
+        "shadow_predictions": 0,
+        "engagements": OLD,
+        "recommendations": OLD,
+        "recommendation_items": 2 * OLD,
+        "duplicates": 0,
+    }
+    assert days_left(database) == all_of(DAYS, DAYS)
+    assert any("would be removed" in line for line in in_words(result))
+
+
+def test_days_that_the_older_snapshot_is_restored_with_stay(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files, snapshots=(1, 8))
+    assert prune(database, files).kept == {
+        "transactions": [f"transactions/0 is restored from offset 1 on, since {DAYS[1]}"],
+        "engagements": [f"shop.engagements/0 is restored from offset 1 on, since {DAYS[1]}"],
+    }
+    assert days_left(database) == all_of(DAYS[1:], DAYS[1:])
+
+
+@pytest.mark.parametrize("broken", ["one snapshot", "no manifest", "no segment"])
+def test_without_two_snapshots_that_can_be_read_nothing_of_the_topic_goes(
+    database: Database, files: SnapshotFiles, tmp_path: Path, broken: str
+) -> None:
+    lets_go(database, files, snapshots=(8,) if broken == "one snapshot" else (5, 8))
+    if broken == "one snapshot":
+        snapshot(database, files, claimed(database, "shop.engagements"), 9)
+    else:
+        suffix = "json" if broken == "no manifest" else "safetensors"
+        next(iter((tmp_path / "states" / "1" / "0").glob(f"*5*.{suffix}"))).unlink()
+    result = prune(database, files)
+    assert result.kept["transactions"] == [
+        f"transactions/0 has fewer than 2 snapshots that can be read, since {DAYS[0]}"
+    ]
+    assert any(line.startswith("kept of transactions: transactions/0 has fewer") for line in in_words(result))
+    assert days_left(database) == all_of(DAYS, DAYS[OLD:])
+
+
+def test_a_partition_that_nothing_ever_came_from_keeps_nothing(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    claim_partitions(
+        database,
+        topic="transactions",
+        topic_uuid="transactions",
+        start_offsets={1: 0},
+        owner="w",
+        backend_pid=None,
+        now=NOW,
+    )
+    assert prune(database, files).kept["transactions"] == []
+
+
+def test_partitions_of_a_topic_that_was_created_anew_keep_nothing(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    claims = claim_partitions(
+        database, topic="transactions", topic_uuid="anew", start_offsets={0: 0}, owner="w", backend_pid=None, now=NOW
+    )
+    assert claims[0].topic_generation == 3
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM snapshots WHERE topic_generation = 1"))
+    assert prune(database, files).kept["transactions"] == []
+    assert days_left(database) == all_of(DAYS[OLD:], DAYS[OLD:])
+
+
+def test_events_that_labels_have_yet_to_count_stay(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM label_versions"))
+    assert "what labels say has yet to count" in prune(database, files).kept["transactions"][0]
+    count_labels(database, until=1)
+    assert prune(database, files).kept["transactions"] == [
+        f"what labels say has yet to count events of transactions/0, since {DAYS[1]}"
+    ]
+    assert days_left(database) == all_of(DAYS[1:], DAYS[OLD:])
+
+
+def test_slates_that_a_sink_has_yet_to_confirm_stay(database: Database, files: SnapshotFiles) -> None:
+    _, claim = lets_go(database, files)
+    with database.begin() as connection:
+        claim_cursor(connection, "recommendations", "redis", claim, NOW)
+        connection.execute(text("UPDATE relay_cursors SET position = 1"))
+    assert prune(database, files).kept["engagements"] == [
+        f"slates of shop.engagements/0 are not published to redis yet, since {DAYS[1]}"
+    ]
+    assert days_left(database) == all_of(DAYS[OLD:], DAYS[1:])
+
+
+def test_days_that_training_reads_stay(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    rules = RetentionRules(7 * ONE_DAY, {"transactions": ONE_DAY, "engagements": 7.5 * ONE_DAY})
+    assert prune(database, files, rules).kept["engagements"] == [f"training reads them, since {DAYS[1]}"]
+    assert days_left(database) == all_of(DAYS[OLD:], DAYS[1:])
+
+
+def test_states_that_no_restore_asks_for_are_removed(database: Database, files: SnapshotFiles) -> None:
+    lets_go(database, files)
+    with database.begin() as connection:
+        write_cold_states(connection, 1, 0, ["a"] * 3, np.array([2, 5, 6]), [b"2", b"5", b"6"], "accounts:1")
+    assert prune(database, files).cold_states == 1  # one begins at 5 and needs the state of then
+    with database.reading() as connection:
+        assert sorted(connection.execute(select(tables.ColdState.as_of)).scalars()) == [5, 6]
+
+
+def test_two_do_not_prune_at_once(database: Database, files: SnapshotFiles) -> None:
+    with exclusively(database, "prune"), pytest.raises(AlreadyRunning, match="another prune"):
+        prune(database, files)
+
+
+def test_whole_days_are_dropped_where_they_have_partitions(postgres_url: str) -> None:
+    upgrade(postgres_url)
+    database = open_database(postgres_url)
+    ensure_days(database, TODAY)
+    removed = list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))
+    assert [one.partition for one in removed] == ["transactions_before", f"transactions_{TODAY + ONE_DAY:%Y%m%d}"]
+    RowMaker(database).transaction("of an old day", day=DAYS[0])
+    with database.reading() as connection:
+        assert partitions_of(connection, "transactions")[0].first == TODAY + 2 * ONE_DAY
+    assert days_left(database)["transactions"] == [DAYS[0]]
+    (deleted,) = remove_days(database, "transactions", TODAY)
+    assert (deleted.partition, deleted.rows) == ("transactions_default", 1)
+    database.engine.dispose()
+
+
+def test_a_table_that_is_read_without_a_pause_is_left_for_another_time(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.retention.ATTEMPTS", 2)
+    upgrade(postgres_url)
+    database = open_database(postgres_url)
+    with database.begin() as reader:
+        reader.execute(text("SELECT count(*) FROM transactions"))
+        with pytest.raises(TableBusy, match="transactions_before was not removed"):
+            list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))
+    assert len(list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))) == 1
+    database.engine.dispose()
