@@ -20,6 +20,7 @@ import uvloop
 
 from ops.clock import utc_now
 from ops.compose import WorkerFailed, build_flow
+from ops.hanging import build_watchdog
 from ops.health_server import HealthServer
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable, SchemaOutdated, open_database
@@ -37,6 +38,7 @@ from streams.kafka import (
     describe_topics,
 )
 from streams.periodic import Periodic
+from streams.watchdog import LOOK_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +52,7 @@ DAYS_SECONDS = 3600.0
 
 
 def run_worker(settings: Settings) -> None:
-    """Runs until SIGINT or SIGTERM; raises WorkerFailed."""
+    """Runs until SIGINT or SIGTERM; raises WorkerFailed. Where it hangs, the process ends (ops/hanging.py)."""
     torch.set_num_threads(1)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -165,14 +167,17 @@ async def _serve(
     if stopping.is_set():
         return
     gc.freeze()
+    watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics).look)
     with health:
         flow.start()
+        watchdog.start()
         log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=health.url)
         try:
             await app.start()
             await _until_stopped(app, flow, stop)
         finally:
             log.info("worker stops", worker=worker)
+            watchdog.stop()
             await _stop(app, flow)
     problem = flow.failure or app.crash_reason
     if problem is not None:

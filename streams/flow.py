@@ -21,6 +21,7 @@ from streams.ownership import Ownership, TopicPartition
 from streams.partition_watch import Assigned
 from streams.pipeline import Pipeline
 from streams.relay import Relay
+from streams.watchdog import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -228,6 +229,19 @@ class Flow:
             Assigned(each.topic, uuids[each.topic], each.partition, 0) for each in unclaimed
         ]
 
+    def progress(self) -> dict[TopicPartition, Progress] | None:
+        """How far each partition is that is to be read; None in a rebalance."""
+        owned = self._ownership.all_owned()
+        if owned is None:
+            return None
+        found = {}
+        for owner in owned:
+            place = owner.claim.topic, owner.claim.partition
+            if owner.usable and place not in self._stopped:
+                fetched = max(owner.fetched, owner.claim.next_offset)
+                found[place] = Progress(owner.committed, fetched, max(owner.reached, fetched))
+        return found
+
     def take_again(self, seen: Mapping[TopicPartition, int]) -> None:
         """From the watch's thread: the transport is to claim these anew, if SQL still has them at the epochs seen."""
         self._again = self._again | dict(seen)
@@ -308,6 +322,8 @@ class Flow:
                 failures += 1
                 if self._stopping:
                     raise
+                if isinstance(error, DatabaseUnavailable):
+                    self._metrics.database_failed()
                 log.warning("cannot claim partitions yet", error=str(error))
                 self._sleep(min(0.1 * 2**failures, LONGEST_CLAIM_BACKOFF))
 

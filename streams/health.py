@@ -22,6 +22,9 @@ class FlowMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        #: For the watchdog: failures so far, and topics that are restoring the state of a partition at this moment.
+        self.database_failures = 0
+        self.restoring_now: set[str] = set()
         into = self.registry
         self._records = Counter(
             "headgate_records_total", "Input records by outcome, once in SQL", ["topic", "outcome"], registry=into
@@ -143,8 +146,12 @@ class FlowMetrics:
     @contextmanager
     def restoring(self, topic: str, partition: int) -> Iterator[None]:
         del partition
-        with self._restore.labels(topic).time():
-            yield
+        self.restoring_now.add(topic)
+        try:
+            with self._restore.labels(topic).time():
+                yield
+        finally:
+            self.restoring_now.discard(topic)
 
     def queues(self, topic: str, records: int, batches: int) -> None:
         self._queue.labels(topic, "records_to_compute").set(records)
@@ -225,4 +232,5 @@ class FlowMetrics:
         self._relay_failures.labels(sink).inc()
 
     def database_failed(self) -> None:
+        self.database_failures += 1
         self._database_failures.inc()

@@ -3,7 +3,7 @@
 One place builds producers and admin clients from one set of settings; the consuming side is the Faust transport.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -96,23 +96,46 @@ def log_bounds(
     settings: KafkaSettings, places: Iterable[tuple[str, int]], timeout: float = REQUEST_SECONDS
 ) -> dict[tuple[str, int], tuple[int, int]]:
     """Of each (topic, partition) its first available offset and its next one (after the last committed record)."""
-    wanted = [TopicPartition(*place) for place in places]
+    admin = admin_client(settings)  # kept until the answers are in
+    wanted = list(places)
+    first = _offsets(admin, wanted, OffsetSpec.earliest(), timeout)
+    end = _offsets(admin, wanted, OffsetSpec.latest(), timeout)
+    return {place: (first[place], end[place]) for place in wanted}
+
+
+class Broker:
+    """Asks a broker the same again and again, over one client."""
+
+    def __init__(self, settings: KafkaSettings, timeout: float = REQUEST_SECONDS) -> None:
+        self._admin = admin_client(settings)
+        self._timeout = timeout
+
+    def answers(self) -> bool:
+        try:
+            self._admin.list_topics(timeout=self._timeout)
+        except KafkaException:
+            return False
+        return True
+
+    def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Partitions' next offsets. Raises KafkaUnavailable."""
+        return _offsets(self._admin, list(places), OffsetSpec.latest(), self._timeout)
+
+
+def _offsets(
+    admin: AdminClient, places: Sequence[tuple[str, int]], spec: OffsetSpec, timeout: float
+) -> dict[tuple[str, int], int]:
+    wanted = {TopicPartition(*place): spec for place in places}
     if not wanted:
         return {}
-    admin = admin_client(settings)  # kept until the answers are in
-    committed = IsolationLevel.READ_COMMITTED
-    asked = [
-        admin.list_offsets(dict.fromkeys(wanted, spec), isolation_level=committed, request_timeout=timeout)
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-    ]
+    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
     found = {}
-    for place in wanted:
+    for place, future in futures.items():
         try:
-            first, end = (futures[place].result(timeout).offset for futures in asked)
+            found[place.topic, place.partition] = future.result(timeout).offset
         except (KafkaException, TimeoutError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
             raise KafkaUnavailable(f"cannot look at {place.topic}/{place.partition}: {reason}") from None
-        found[place.topic, place.partition] = (first, end)
     return found
 
 

@@ -11,6 +11,7 @@ chunks that were fetched under an older claim are refused by streams/ownership.p
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
@@ -32,6 +33,8 @@ FETCH_SECONDS = 0.25
 #: While some partitions' pipelines are full, the others are polled this long: the wait ends with new records only, not
 #: with new room, and a pipeline that has worked off its buffer must not stand idle meanwhile.
 POLL_BESIDE_FULL = 0.01
+#: Between two looks at where an idle consumer stands, for the watchdog.
+POSITIONS_SECONDS = 5.0
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -84,6 +87,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """Chunks instead of records; SQL's offsets instead of Kafka's."""
 
+    _positions_due = 0.0
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
@@ -113,11 +118,14 @@ class Consumer(driver.Consumer):
         except OffsetOutOfRangeError as error:
             await self._out_of_range(error.args[0])
             return
+        if not records:
+            await self._note_positions(owners)
         for tp, chunk in (records or {}).items():
             if self.should_stop or not self.flow_active or app.consumer_generation_id != generation:
                 return
             owner = owners[tp]
             if chunk and owner is not None:
+                owner.fetched = chunk[-1].offset + 1
                 app.flow.seen_end(tp.topic, tp.partition, self.highwater(tp))
                 yield tp, _message(tp, owner, chunk, generation)
 
@@ -167,13 +175,22 @@ class Consumer(driver.Consumer):
             seeks[TP(topic, partition)] = first if stopped else position
         await self._seek_if_ours(seeks)
 
+    async def _note_positions(self, owners: Mapping[TP, OwnedPartition | None]) -> None:
+        """Where the consumer stands while there is nothing to fetch, now and then."""
+        now = asyncio.get_running_loop().time()
+        if now < self._positions_due:
+            return
+        self._positions_due = now + POSITIONS_SECONDS
+        with suppress(IllegalStateError):  # not assigned to us any more
+            for tp, owner in owners.items():
+                if owner is not None:
+                    owner.reached = await self.position(tp) or 0
+
     async def _seek_if_ours(self, seeks: Mapping[TP, int]) -> None:
         """Outside a rebalance; one that has begun will seek itself."""
-        try:
+        with suppress(IllegalStateError):  # not assigned to us any more
             if seeks:
                 await self.seek_wait(seeks)
-        except IllegalStateError:
-            """Not assigned to us any more."""
 
     async def _bounds(self, partitions: set[TP]) -> dict[TopicPartition, tuple[int, int]]:
         """Each partition's first available and its next offset."""

@@ -1,0 +1,155 @@
+"""Whether the worker hangs: records wait in Kafka, and nothing moves although nobody has to be waited for.
+
+A thread that is stuck or a consumer that quietly stopped cannot mend itself; the process ends, and its supervisor
+starts it again, which costs seconds and loses nothing. A database or a broker that is away, a restore that takes long
+and a partition that stands still are no reasons: that is waiting.
+
+`judged` decides from what was seen before and what is seen now; `Watchdog` looks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from streams.health import FlowMetrics
+from streams.kafka import Broker, KafkaUnavailable
+from streams.ownership import TopicPartition
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 5.0
+#: Longer than a rebalance may take (Faust gives it a minute).
+PATIENCE = 120.0
+#: A restore from SQL alone that takes longer is no restore any more.
+LONGEST_RESTORE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is: SQL's next offset; the one after the last fetched record; and where the consumer stands,
+    which may be beyond that by offsets without a record (the ends of transactions)."""
+
+    committed: int
+    fetched: int
+    reached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is seen at one moment (seconds, monotonic). settled: not in a rebalance. partitions: those of ours that are
+    to be read. ends: Kafka's next offsets, None where no broker answers. database_failures: so far. restoring: topics
+    of which a partition's state is being restored."""
+
+    at: float
+    settled: bool
+    partitions: Mapping[TopicPartition, Progress]
+    ends: Mapping[TopicPartition, int] | None
+    database_failures: int
+    restoring: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was seen before. still: since when each partition stands at its place with something to do; waiting: since
+    when there is a rebalance; restoring: since when each topic restores."""
+
+    at: float
+    database_failures: int
+    still: Mapping[TopicPartition, tuple[Progress, float]] = field(default_factory=dict)
+    waiting: float | None = None
+    restoring: Mapping[str, float] = field(default_factory=dict)
+
+
+def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> tuple[Memory, list[str]]:
+    """What to remember, and what hangs, in words; empty where all is well."""
+    if before is None or now.at - before.at > patience / 2:  # the process itself was frozen
+        before = Memory(now.at, now.database_failures)
+    excused = now.ends is None or now.database_failures > before.database_failures
+    restoring = {topic: before.restoring.get(topic, now.at) for topic in now.restoring}
+    at_work = {topic for topic, since in restoring.items() if now.at - since < LONGEST_RESTORE}
+    waiting = None if now.settled else now.at if excused or before.waiting is None else before.waiting
+    still: dict[TopicPartition, tuple[Progress, float]] = {}
+    hangs = []
+    for place, progress in now.partitions.items():
+        end = (now.ends or {}).get(place, progress.reached)
+        if progress.committed >= progress.fetched and progress.reached >= end:
+            continue
+        known, since = before.still.get(place, (progress, now.at))
+        if excused or place[0] in at_work or _moved(known, progress):
+            since = now.at
+        still[place] = progress, since
+        if now.at - since >= patience:
+            hangs.append(_in_words(place, progress, end, now.at - since))
+    if waiting is not None and now.at - waiting >= patience:
+        hangs.append(f"a rebalance did not end for {now.at - waiting:.0f} s")
+    memory = Memory(now.at, now.database_failures, still, waiting, restoring)
+    return memory, hangs
+
+
+def _moved(before: Progress, now: Progress) -> bool:
+    """What was fetched has to get into SQL; where all of it was there, more has to be fetched."""
+    if now.committed != before.committed:
+        return True
+    return before.committed >= before.fetched and (now.fetched, now.reached) != (before.fetched, before.reached)
+
+
+def _in_words(place: TopicPartition, progress: Progress, end: int, seconds: float) -> str:
+    topic, partition = place
+    if progress.committed < progress.fetched:
+        what = f"SQL stays at offset {progress.committed}, although records before {progress.fetched} were fetched"
+    else:
+        what = f"nothing is fetched from offset {progress.reached} on, although the log ends at {end}"
+    return f"{topic}/{partition}: {what}, for {seconds:.0f} s"
+
+
+class Watchdog:
+    """`look` belongs to a thread of its own. progress: of what is to be read, None in a rebalance; database_answers: at
+    this moment; end: ends the process with a message."""
+
+    def __init__(
+        self,
+        progress: Callable[[], Mapping[TopicPartition, Progress] | None],
+        broker: Broker,
+        database_answers: Callable[[], bool],
+        end: Callable[[str], None],
+        metrics: FlowMetrics,
+        clock: Callable[[], float],
+        patience: float = PATIENCE,
+    ) -> None:
+        self._progress = progress
+        self._broker = broker
+        self._database_answers = database_answers
+        self._end = end
+        self._metrics = metrics
+        self._clock = clock
+        self._patience = patience
+        self._memory: Memory | None = None
+
+    def look(self) -> None:
+        progress = self._progress()
+        reading = Reading(
+            self._clock(),
+            progress is not None,
+            progress or {},
+            self._known_ends(progress),
+            self._metrics.database_failures,
+            frozenset(self._metrics.restoring_now),
+        )
+        memory, hangs = judged(self._memory, reading, self._patience)
+        if hangs and not self._database_answers():  # it accepts connections and is silent: waiting, too
+            log.warning("the database does not answer; the stream waits", stands=hangs)
+            memory, hangs = Memory(reading.at, reading.database_failures), []
+        self._memory = memory
+        if hangs:
+            self._end("the worker hangs and ends itself, to be started again: " + "; ".join(hangs))
+
+    def _known_ends(self, partitions: Mapping[TopicPartition, Progress] | None) -> Mapping[TopicPartition, int] | None:
+        """Asked of Kafka where a partition has nothing on its way to SQL; None where no broker answers."""
+        if partitions is None:
+            return {} if self._broker.answers() else None
+        idle = [place for place, progress in partitions.items() if progress.committed >= progress.fetched]
+        try:
+            return self._broker.ends(idle)
+        except KafkaUnavailable:
+            return None
