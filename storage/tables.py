@@ -574,9 +574,9 @@ class ColdState(Base):
     topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     entity_id: Mapped[str] = mapped_column(primary_key=True)
+    layout: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     state: Mapped[bytes]
-    layout: Mapped[str]
 
 
 class RelayCursor(Base):

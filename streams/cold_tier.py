@@ -168,12 +168,13 @@ class ColdTier:
     def _stored(
         self, claim: Claim, ids: Sequence[str], position: int, active: ActiveFrom | None, *, patient: bool
     ) -> Packed:
-        def read() -> list[tuple[str, int, bytes, str]]:
+        def read() -> list[tuple[str, int, bytes]]:
             with self._database.reading() as connection:
-                return read_cold_states(connection, claim.topic_generation, claim.partition, ids, position)
+                return read_cold_states(
+                    connection, claim.topic_generation, claim.partition, ids, position, self._layout
+                )
 
         rows = patiently(read, self._wait) if patient else read()
-        rows = [row for row in rows if row[3] == self._layout]
         residents = self._kept.leaving
         return packed_of(
             [row[0] for row in rows],

@@ -31,9 +31,9 @@ def write(database: Database, versions: Sequence[Version], generation: int = 1, 
 def read(database: Database, ids: Sequence[str], position: int, partition: int = 0) -> dict[str, int]:
     """Which state of each is found; that it is that state is asserted."""
     with database.reading() as connection:
-        rows = read_cold_states(connection, 1, partition, ids, position)
+        rows = read_cold_states(connection, 1, partition, ids, position, LAYOUT)
     assert len(rows) == len({row[0] for row in rows})
-    assert all(row == (row[0], row[1], state_of(row[0], row[1]), LAYOUT) for row in rows)
+    assert all(row == (row[0], row[1], state_of(row[0], row[1])) for row in rows)
     return {row[0]: row[1] for row in rows}
 
 
@@ -76,6 +76,18 @@ def test_a_state_that_is_there_already_stays(database: Database) -> None:
     with database.begin() as connection:
         write_cold_states(connection, 1, 0, ["a", "b"], np.array([10, 11]), [b"other", state_of("b", 11)], LAYOUT)
     assert read(database, ["a", "b"], 100) == {"a": 10, "b": 11}
+
+
+def test_versions_that_pack_in_another_way_do_not_see_each_others_states(database: Database) -> None:
+    write(database, [("a", 10), ("a", 20), ("b", 5)])
+    with database.begin() as connection:
+        write_cold_states(connection, 1, 0, ["a", "b"], np.array([10, 15]), [b"1", b"2"], "accounts:2")
+    with database.reading() as connection:
+        other = read_cold_states(connection, 1, 0, ["a", "b"], 30, "accounts:2")
+    assert sorted(other) == [("a", 10, b"1"), ("b", 15, b"2")]
+    assert read(database, ["a", "b"], 30) == {"a": 20, "b": 5}
+    assert remove_all_superseded(database, 30, 100) == 1
+    assert read(database, ["a", "b"], 30) == {"a": 20, "b": 5}
 
 
 def test_nothing_to_write_is_no_error(database: Database) -> None:

@@ -42,7 +42,11 @@ from tests.streams.bench import (
 from tests.streams.shop_bench import ENGAGEMENTS, Shop, engagement, items_bench, promote, recommending, some_items
 
 ALWAYS = Cadence(seconds=0.0, offsets=1)
-MODELS: dict[str, TrainedDetector] = {"fraud:1": untrained(), "fraud:2": untrained(seed=5, hidden=6)}
+MODELS: dict[str, TrainedDetector] = {
+    "fraud:1": untrained(),
+    "fraud:2": untrained(seed=5),
+    "fraud:3": untrained(seed=6, hidden=6),
+}
 ACCOUNTS, USERS, ITEMS = 40, 40, 60
 ACTIONS = ("click", "impression", "like", "dislike", "purchase", "skip", "dwell")
 Records = dict[int, list[KafkaRecord]]
@@ -89,7 +93,7 @@ def an_engagement(offset: int, entity: str, draw: Random) -> KafkaRecord:
     number = offset if draw.random() < 0.9 else max(0, offset - draw.randrange(1, 40))
     action = draw.choice(ACTIONS)
     return engagement(
-        offset, f"u{entity}", f"item-{draw.randrange(ITEMS)}", action, offset * 50.0, event_id=f"e{number}"
+        offset, f"u{entity}", f"item-{draw.randrange(ITEMS)}", action, offset * 5.0, event_id=f"e{number}"
     )
 
 
@@ -277,6 +281,23 @@ def test_users_of_a_worker_that_is_killed_again_and_again_are_answered_as_those_
 def state_of_users(shop: Shop) -> dict[str, Any]:
     """What items earned, of all partitions."""
     return {"popular": shop.recommender._popularity.of_all(ITEMS)}
+
+
+def test_a_model_that_comes_back_finds_no_states_of_its_first_time(database: Database, tmp_path: Path) -> None:
+    """The snapshot is from then; what was activated since builds them from the rings."""
+    calm, shaken = undisturbed(database), bounded(database, tmp_path, most_resident=1_000)
+    parts = some_batches(60)
+    run([calm, shaken], parts[:30])
+    for name, batch in zip(("fraud:2", "fraud:1"), parts[30:32], strict=True):
+        for worker in (calm, shaken):
+            worker.use(name)
+            worker.bench.run(batch, later())
+    shaken.start()
+    for batch in parts[32:]:
+        for worker in (calm, shaken):
+            worker.bench.run(batch, later())
+    assert shaken.bench.snapshots._chains[0].manifest is not None
+    assert_same_results(shaken, calm)
 
 
 # Snapshots that cannot be used or made.

@@ -52,10 +52,10 @@ def upgrade() -> None:
         sa.Column("topic_generation", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("source_partition", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("entity_id", sa.Text(), nullable=False),
+        sa.Column("layout", sa.Text(), nullable=False),
         sa.Column("as_of", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
-        sa.Column("layout", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("topic_generation", "source_partition", "entity_id", "as_of"),
+        sa.PrimaryKeyConstraint("topic_generation", "source_partition", "entity_id", "layout", "as_of"),
     )
     connection = op.get_bind()
     if connection.dialect.name == "postgresql":
