@@ -9,7 +9,8 @@ from ops.bench.faults.world import NAMES, World, a_while
 
 SETTLE_SECONDS = 60.0
 FULL_SECONDS = 6.0
-REFUSED, NO_SNAPSHOT = "model refused", "no snapshot"
+#: What the log says.
+REFUSED, TORN, NO_SNAPSHOT = "model refused", "snapshot refused", "no snapshot"
 GARBAGE = b"this is no model\n" * 50
 
 
@@ -38,10 +39,13 @@ def truncate_snapshots(world: World) -> None:
     wait_until("there are snapshots", world.state.snapshots, SETTLE_SECONDS)
     a_while(world)
     world.kill_worker(world.draw.choice(NAMES))
+    (left,) = world.running()
     for files in world.state.snapshots().values():
         newest = files[-1]
         with newest.open("r+b") as torn:
             torn.truncate(newest.stat().st_size // 2)
+    said = left.output().count(TORN)
+    wait_until("the worker refuses what is torn", lambda: left.output().count(TORN) > said, SETTLE_SECONDS)
 
 
 def state_folder_full(world: World) -> None:

@@ -25,6 +25,15 @@ FROZEN_SECONDS = 8.0
 REBALANCES, REBALANCE_EVERY = 12, 5.0
 
 Fault = Callable[[World], None]
+#: Moment (moments.py) -> what a death then means.
+MOMENTS: Mapping[str, str] = {
+    "before_commit": "A worker dies (SIGKILL) when all rows of a batch are sent, before the COMMIT.",
+    "after_commit": "A worker dies right after a COMMIT, before its relay hears of it.",
+    "before_publishing": "A worker dies with committed messages in hand, before Kafka gets them.",
+    "after_publishing": "A worker dies when Kafka has confirmed, before its cursor moves: they come once more.",
+    "in_snapshot": "A worker dies between writing a file of a snapshot and its list.",
+    "before_naming_a_snapshot": "A worker dies when a snapshot is complete, before SQL names it.",
+}
 
 
 def owns_everything(world: World, name: str) -> None:
@@ -54,32 +63,36 @@ def kill_both(world: World) -> None:
         world.kill_worker(name)
 
 
-def kill_at(moment: str) -> Fault:
+def kill_at(moment: str, text: str) -> Fault:
+    """text: what the fault does, for the documentation."""
+
     def fault(world: World) -> None:
         a_while(world)
-        arm(world.moment_file(SECOND), moment)
-        process = world.workers[SECOND].process
-        wait_until(f"the worker dies {moment}", lambda: process.poll() is not None, MOMENT_SECONDS)
+        dies_at(world, moment)
 
-    fault.__doc__ = f"A worker kills itself (SIGKILL) {moment.replace('_', ' ')}."
+    fault.__doc__ = text
     return fault
+
+
+def dies_at(world: World, moment: str) -> None:
+    """Waits until the second worker has killed itself at its next such moment."""
+    process = world.workers[SECOND].process
+    arm(world.moment_file(SECOND), moment)
+    wait_until(f"the worker dies {moment}", lambda: process.poll() is not None, MOMENT_SECONDS)
 
 
 def kill_in_swap(world: World) -> None:
     """A worker kills itself between taking over a new model and committing the first batch that it scored."""
-    arm(world.moment_file(SECOND), "in_swap")
     world.promotions.next_detector()
-    process = world.workers[SECOND].process
-    wait_until("the worker dies in a swap", lambda: process.poll() is not None, MOMENT_SECONDS)
+    dies_at(world, "in_swap")
 
 
 def kill_in_claim(world: World) -> None:
     """A worker is killed and dies again, right after it claimed its partitions in SQL."""
     a_while(world)
     world.kill_worker(SECOND)
-    worker = world.start_worker(SECOND)
-    arm(world.moment_file(SECOND), "in_claim")
-    wait_until("the worker dies in its claim", lambda: worker.process.poll() is not None, MOMENT_SECONDS)
+    world.start_worker(SECOND)
+    dies_at(world, "in_claim")
 
 
 def freeze(world: World) -> None:
@@ -153,12 +166,7 @@ FAULTS: Mapping[str, Fault] = {
     "kill_one": kill_one,
     "kill_and_restart": kill_and_restart,
     "kill_both": kill_both,
-    "kill_before_commit": kill_at("before_commit"),
-    "kill_after_commit": kill_at("after_commit"),
-    "kill_before_publishing": kill_at("before_publishing"),
-    "kill_after_publishing": kill_at("after_publishing"),
-    "kill_in_snapshot": kill_at("in_snapshot"),
-    "kill_before_naming_a_snapshot": kill_at("before_naming_a_snapshot"),
+    **{f"kill_{moment}": kill_at(moment, text) for moment, text in MOMENTS.items()},
     "kill_in_swap": kill_in_swap,
     "kill_in_claim": kill_in_claim,
     "freeze": freeze,

@@ -22,7 +22,7 @@ from ops.bench.faults.world import HEALING_SECONDS, World
 
 #: Bytes that a worker may have resident: torch alone takes a third of it.
 MOST_MEMORY = 1_500_000_000
-SHOWN = 40
+SHOWN = 20
 #: After so many rounds, and at the end, everything is checked from the beginning.
 WHOLE_EVERY = 20
 
@@ -131,6 +131,7 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
             "max_stall_seconds": stalls[-1],
             "alert_repeats": sum(result.alert_repeats for result in own),
             "slate_repeats": sum(result.slate_repeats for result in own),
+            "ended": sum(len(result.ended) for result in own),
         }
     return {
         "rounds": len(results),

@@ -50,8 +50,9 @@ class Traffic:
     target: str
     sent: int = 0
     heard: dict[str, int] = field(default_factory=dict)
-    #: Partition -> moments of its outputs since `mark`, the first only.
+    #: Partition -> when its first new output after `mark` was heard. Of what was made before, some is heard later.
     first: dict[int, float] = field(default_factory=dict)
+    _marked: float = 0.0
     _stopping: threading.Event = field(default_factory=threading.Event)
     _deaf: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,7 +66,7 @@ class Traffic:
     def mark(self) -> None:
         """From now on `first` is filled anew."""
         with self._lock:
-            self.first = {}
+            self.first, self._marked = {}, time.time()
 
     def stop_sending(self) -> None:
         self._stopping.set()
@@ -98,14 +99,14 @@ class Traffic:
             while not self._deaf.is_set():
                 for one in consumer.consume(500, timeout=0.1):
                     if one.error() is None:
-                        self._note(json.loads(one.value() or b"{}")["event_id"], time.monotonic())
+                        self._note(json.loads(one.value() or b"{}")["event_id"], one.timestamp()[1] / 1000)
         finally:
             consumer.close()
 
-    def _note(self, event_id: str, now: float) -> None:
+    def _note(self, event_id: str, made_at: float) -> None:
         with self._lock:
-            if event_id not in self.heard:
-                self.first.setdefault(int(event_id.partition("-")[0]), now)
+            if event_id not in self.heard and made_at > self._marked:
+                self.first.setdefault(int(event_id.partition("-")[0]), time.monotonic())
             self.heard[event_id] = self.heard.get(event_id, 0) + 1
 
 
