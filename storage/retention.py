@@ -134,8 +134,15 @@ def _first_day(connection: Connection, one: LogPartition, offset: int, *tables: 
 
 
 def note_pruned(connection: Connection, one: LogPartition, begin: int, before: date) -> None:
-    """Says, before days are removed, from which offset on the partition is complete."""
+    """Says from which offset on the partition is complete once the days are removed."""
     record_control(connection, one.generation, one.partition, PRUNED_CONTROL, begin, f"days before {before}")
+
+
+def has_rows_before(connection: Connection, table: str, before: date) -> bool:
+    statement = text(f"SELECT 1 FROM {table} WHERE day < :before LIMIT 1").bindparams(
+        bindparam("before", before, Date())
+    )
+    return connection.execute(statement).first() is not None
 
 
 def rows_before(connection: Connection, table: str, before: date) -> int:

@@ -19,6 +19,7 @@ from storage.retention import (
     LogPartition,
     Need,
     current_partitions,
+    has_rows_before,
     needed_for_labels,
     needed_to_publish,
     needed_to_restore,
@@ -157,10 +158,12 @@ def _readable(files: SnapshotFiles, record: SnapshotRecord) -> bool:
 
 
 def _note(database: Database, plans: Sequence[TopicPlan]) -> None:
+    """Before anything is removed, and only where something will be."""
     with database.begin() as connection:
         for plan in plans:
-            for one, begin in plan.begins.items():
-                note_pruned(connection, one, begin, plan.before)
+            if any(has_rows_before(connection, table, plan.before) for table in TABLES[plan.kind]):
+                for one, begin in plan.begins.items():
+                    note_pruned(connection, one, begin, plan.before)
 
 
 def _count(database: Database, result: Pruned) -> None:

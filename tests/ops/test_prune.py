@@ -137,11 +137,17 @@ def test_days_that_nobody_needs_go_and_views_and_restores_go_on(database: Databa
                 connection, topic_generation=1, partition=0, from_offset=record.next_offset, before_offset=10
             )
             assert [offset for part in rest for offset in part.source_offset] == list(range(record.next_offset, 10))
-        control = latest_control(connection, transactions.topic_generation, 0, PRUNED_CONTROL)
-        assert control is not None
-        assert control.from_offset == 5
+    assert complete_from(database, transactions) == 5
+    snapshot(database, files, transactions, 9)
     again = prune(database, files)
+    assert complete_from(database, transactions) == 5
     assert sum(table.rows + len(table.partitions) for table in again.tables) == 0
+
+
+def complete_from(database: Database, claim: Claim) -> int | None:
+    with database.reading() as connection:
+        control = latest_control(connection, claim.topic_generation, 0, PRUNED_CONTROL)
+    return None if control is None else control.from_offset
 
 
 def same_manifest(files: SnapshotFiles, path: str, digest: str) -> bool:
@@ -150,7 +156,7 @@ def same_manifest(files: SnapshotFiles, path: str, digest: str) -> bool:
 
 
 def test_a_dry_run_counts_what_would_go_and_removes_nothing(database: Database, files: SnapshotFiles) -> None:
-    lets_go(database, files)
+    claim, _ = lets_go(database, files)
     result = prune(database, files, dry_run=True)
     assert {table.table: table.rows for table in result.tables} == {
         "transactions": OLD,
@@ -162,6 +168,7 @@ def test_a_dry_run_counts_what_would_go_and_removes_nothing(database: Database, 
         "duplicates": 0,
     }
     assert days_left(database) == all_of(DAYS, DAYS)
+    assert complete_from(database, claim) is None
     assert any("would be removed" in line for line in in_words(result))
 
 
