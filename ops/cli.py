@@ -496,12 +496,19 @@ def bench_faults(
     bug: Annotated[
         str | None, typer.Option(help="Plant this bug in the workers, to see that it is found; docs/reliability.md.")
     ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Instead: kill one of two workers, beside Quix Streams and Faust.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Kill, freeze and cut off real workers and services under load, and check that nothing is lost or doubled."""
     from ops.bench.faults.command import run_faults
+    from ops.bench.faults.stall_command import run_stalls
 
-    found = run_faults(seed=seed, rounds=rounds, faults=names_in(faults), results=results, bug=bug, quiet=as_json)
+    if peers:
+        found = run_stalls(quiet=as_json)
+    else:
+        found = run_faults(seed=seed, rounds=rounds, faults=names_in(faults), results=results, bug=bug, quiet=as_json)
     if as_json:
         print_json(found)
 
