@@ -10,12 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-import streams.commit
-import streams.relay
-from ops.bench.faults.moments import PUBLISHED, swap
+from ops.bench.faults.moments import PUBLISHED, swap, swap_everywhere
 from ops.clock import utc_now
+from storage.bulk import write_rows
 from storage.outbox import alerts_after
-from storage.progress import Advance, Claim
+from storage.progress import Advance, Claim, advance, claim_cursor
 from streams.batch import OwnedPartition, PartitionWork
 from streams.commit import KEY_CONFLICTS, Committer
 from streams.kafka import KafkaSettings, producer
@@ -39,18 +38,18 @@ def publish_before_commit(sink: Sinks) -> None:
 
         return sending
 
-    def wrapped_advance(advance: Any) -> Any:
+    def wrapped_advance(inner: Any) -> Any:
         def advancing(connection: Connection, *rest: Any) -> Any:
             for name, step in waiting:
                 place = {"outbox": name, "generation": step.topic_generation, "partition": step.partition}
                 first = connection.execute(POSITION, place).scalar() or 0
                 sink().publish(name, OUTBOXES[name].read(connection, step.topic_generation, step.partition, first, 500))
-            return advance(connection, *rest)
+            return inner(connection, *rest)
 
         return advancing
 
     swap(Committer, "_send", wrapped_send)
-    swap(streams.commit, "advance", wrapped_advance)
+    swap_everywhere(advance, wrapped_advance)
 
 
 POSITION = text(
@@ -81,8 +80,8 @@ def no_epoch_check(sink: Sinks) -> None:
 
         return advancing
 
-    swap(streams.commit, "write_rows", lenient)
-    swap(streams.commit, "advance", unfenced)
+    swap_everywhere(write_rows, lenient)
+    swap_everywhere(advance, unfenced)
 
 
 UNFENCED = text(
@@ -124,9 +123,9 @@ def state_lost(sink: Sinks) -> None:
 def relay_that_skips(sink: Sinks) -> None:
     """A relay begins behind what is in its outbox, as if that had been published."""
 
-    def wrap(claim_cursor: Any) -> Any:
+    def wrap(inner: Any) -> Any:
         def skipping(connection: Connection, name: str, sink_name: str, claim: Claim, now: datetime) -> Any:
-            position = claim_cursor(connection, name, sink_name, claim, now)
+            position = inner(connection, name, sink_name, claim, now)
             if name not in OUTBOXES or position is None:
                 return position
             outbox = OUTBOXES[name]
@@ -135,7 +134,7 @@ def relay_that_skips(sink: Sinks) -> None:
 
         return skipping
 
-    swap(streams.relay, "claim_cursor", wrap)
+    swap_everywhere(claim_cursor, wrap)
 
 
 #: Bug -> what plants it, and the fault that brings it to light.

@@ -5,18 +5,17 @@ Nothing happens until somebody writes a moment's name and "kill" or "stop" into 
 time it comes by one; it takes the file away first, so that it happens once.
 """
 
+import inspect
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import streams.commit
-import streams.flow
-import streams.relay
-import streams.snapshots
 from models.scoring import Scorer
-from storage.snapshots import SnapshotFiles
+from storage.progress import advance, claim_partitions, move_cursor
+from storage.snapshots import SnapshotFiles, publish_snapshot
 from streams.batch import PartitionWork
 from streams.commit import Committer
 from streams.sinks import KafkaSink
@@ -50,12 +49,12 @@ def arm(file: Path, moment: str, action: str = "kill") -> None:
 def plant(moments: Moments) -> None:
     """Once in a process, before its worker is put together."""
     _plant_around_commits(moments)
-    _around(streams.relay, "move_cursor", before=lambda: moments.reached("after_publishing"))
-    _around(streams.flow, "claim_partitions", after=lambda: moments.reached("in_claim"))
-    _around(Scorer, "replace_model", after=lambda: moments.reached("in_swap"))
-    _around(KafkaSink, "publish", before=lambda: moments.reached("before_publishing"))
-    _around(SnapshotFiles, "write_segment", after=lambda: moments.reached("in_snapshot"))
-    _around(streams.snapshots, "publish_snapshot", before=lambda: moments.reached("before_naming_a_snapshot"))
+    swap_everywhere(move_cursor, _around(before=lambda: moments.reached("after_publishing")))
+    swap_everywhere(claim_partitions, _around(after=lambda: moments.reached("in_claim")))
+    swap_everywhere(publish_snapshot, _around(before=lambda: moments.reached("before_naming_a_snapshot")))
+    swap(SnapshotFiles, "write_segment", _around(after=lambda: moments.reached("in_snapshot")))
+    swap(Scorer, "replace_model", _around(after=lambda: moments.reached("in_swap")))
+    swap(KafkaSink, "publish", _around(before=lambda: moments.reached("before_publishing")))
 
 
 def _plant_around_commits(moments: Moments) -> None:
@@ -75,9 +74,9 @@ def _plant_around_commits(moments: Moments) -> None:
 
         return sending
 
-    def wrapped_advance(advance: Any) -> Any:
+    def wrapped_advance(inner: Any) -> Any:
         def advancing(*arguments: Any) -> Any:
-            moved = advance(*arguments)
+            moved = inner(*arguments)
             if publishing:
                 moments.reached("before_commit")
             return moved
@@ -85,7 +84,7 @@ def _plant_around_commits(moments: Moments) -> None:
         return advancing
 
     swap(Committer, "_send", wrapped_send)
-    swap(streams.commit, "advance", wrapped_advance)
+    swap_everywhere(advance, wrapped_advance)
 
 
 def swap(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
@@ -93,9 +92,22 @@ def swap(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     setattr(owner, name, wrap(getattr(owner, name)))
 
 
+def swap_everywhere(function: Any, wrap: Callable[[Any], Any]) -> None:
+    """Puts something else in the place of a function of `storage`, in all of `streams` that uses it."""
+    name, found = function.__name__, False
+    for module in [module for path, module in sys.modules.items() if path.startswith("streams.")]:
+        present = getattr(module, name, None)
+        if present is not None and inspect.unwrap(present) is function:
+            wrapped, found = wrap(present), True
+            wrapped.__wrapped__ = present
+            setattr(module, name, wrapped)
+    if not found:
+        raise LookupError(f"nothing in streams uses {name}")
+
+
 def _around(
-    owner: Any, name: str, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
-) -> None:
+    *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+) -> Callable[[Any], Any]:
     def wrap(inner: Any) -> Any:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             before()
@@ -105,4 +117,4 @@ def _around(
 
         return wrapped
 
-    swap(owner, name, wrap)
+    return wrap

@@ -21,7 +21,7 @@ from ops.bench.faults.state_folder import StateFolder, state_folder
 from ops.bench.faults.topic_log import log_ends
 from ops.bench.faults.traffic import ITEMS
 from ops.bench.faults.watch import ProgressWatch
-from ops.bench.faults.worker_process import WorkerProcess, wait_until
+from ops.bench.faults.worker_process import NeverHappened, WorkerProcess, wait_until
 from ops.clock import utc_now
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service
@@ -32,6 +32,8 @@ NAMES = ("one", "two")
 HEALING_SECONDS = 120.0
 DETECTORS, POLICIES = 3, 2
 PROMOTED_EVERY = 11.0
+#: Workers that end by themselves within a round: so many may be started again.
+MOST_ENDED = 5
 #: Snapshots come often, and not everyone fits into memory, so that faults meet both.
 SETTINGS = {"SNAPSHOT_SECONDS": "3", "MOST_RESIDENT": "1200"}
 
@@ -112,6 +114,8 @@ class World:
                 if known is not None and known.process.returncode != -signal.SIGKILL:
                     self.ended.append(f"worker {name} ended with {known.process.returncode}: {known.last_line()}")
                 self.start_worker(name)
+        if len(self.ended) > MOST_ENDED:
+            raise NeverHappened(f"workers end again and again; {self.ended[-1]}")
 
     def whole(self) -> bool:
         """Whether both workers are ready, and each partition is owned once."""
