@@ -485,6 +485,26 @@ def bench_throughput(
         print_json(result)
 
 
+@bench.command("state")
+def bench_state(
+    parts: Annotated[str, typer.Option(help="copies, memory, or both with a comma.")] = "copies,memory",
+    accounts: Annotated[int, typer.Option(help="Of the copies; all of them fit.")] = 100_000,
+    events: Annotated[int, typer.Option(help="Of each run of the copies.")] = 1_000_000,
+    every: Annotated[int, typer.Option(help="A partition is copied after so many of its events.")] = 200_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs with and without copies in turn; medians count.")] = 3,
+    many: Annotated[int, typer.Option(help="Accounts of the memory part.")] = 10_000_000,
+    most_resident: Annotated[int, typer.Option(help="Of them in memory.")] = 1_000_000,
+    as_json: Json = False,
+) -> None:
+    """What snapshots cost the stream, and how much memory many accounts take."""
+    from ops.bench.state import StateBenchConfig, run_state
+
+    config = StateBenchConfig(accounts, events, every, rounds, many, most_resident)
+    result = run_state(names_in(parts), config, quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("faults")
 def bench_faults(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of faults, the load and everything by chance.")] = 0,

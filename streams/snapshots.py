@@ -1,45 +1,39 @@
 """Snapshots of a topic's state: what changed is copied between two batches, written by a thread of its own, and named
 in SQL once SQL has passed its offset under our epoch; a restore begins with the newest that can be read.
 
-A partition's snapshot is a chain of segments: a base, and what changed since in each delta. When the deltas together
-are larger than the base, the thread merges them into a new one. What cannot be written or committed is copied again
-with the next; what cannot be read is refused, and the snapshot before it is used, or SQL alone. A snapshot only ever
-saves time: the worker goes on without.
+A partition's snapshot is a chain of segments (snapshot_store.py): a base, and what changed since in each delta. When
+the deltas together are larger than the base, the thread merges them into a new one. What cannot be written or committed
+is copied again with the next; what cannot be read is refused, and the snapshot before it is used, or SQL alone. A
+snapshot only ever saves time: the worker goes on without.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
-from models.residents import Changes, Kept, added_up
+from models.residents import Kept
 from storage.database import Database, DatabaseUnavailable
+from storage.progress import Claim, latest_control
+from storage.retention import PRUNED_CONTROL
 from storage.snapshots import (
     Manifest,
-    SegmentRef,
     SnapshotFiles,
     SnapshotIncompatible,
     SnapshotRecord,
     SnapshotUnreadable,
     SnapshotUnwritable,
-    forget_snapshot,
-    latest_snapshots,
-    publish_snapshot,
-    refuse_incompatible,
-    segment_name,
 )
 from streams.batch import OwnedPartition
-from streams.segments import BASE, DELTA, in_pieces, of_activation, outgrown, parts_of
-from streams.state_codec import ActiveFrom, BadState, changes_of, segment_arrays
+from streams.snapshot_store import Chain, Copy, SnapshotStore
+from streams.state_codec import ActiveFrom
 from streams.state_metrics import StateMetrics
 
 log = structlog.get_logger(__name__)
 
-#: Entities in one segment, so that what a merge takes in memory does not depend on how many there are.
-SEGMENT_ENTITIES = 50_000
 #: Of each partition its owner, the next offset to take, and the activation that its networks' states are of (None:
 #: it has yet to use the present model).
 Standing = Mapping[int, tuple[OwnedPartition, int, ActiveFrom | None]]
@@ -54,40 +48,6 @@ class Cadence:
 
     seconds: float = 30.0
     offsets: int = 200_000
-
-
-@dataclass(slots=True)
-class Chain:
-    """What is on disk of a partition's state. manifest: the newest, which the next builds on; refused: snapshots of no
-    further use, forgotten with the next; returned: changes that came to nothing; broken: a file that the next builds on
-    is damaged, so all has to be written once more. While the thread has a copy at hand these are its own. The others
-    are the compute thread's; again: there is something to copy although the partition did not move."""
-
-    manifest: Manifest | None
-    refused: list[SnapshotRecord]
-    returned: list[Changes] = field(default_factory=list)
-    broken: bool = False
-    copied_until: int = 0
-    copied_at: float | None = None
-    again: bool = False
-
-
-@dataclass(slots=True)
-class Copy:
-    """State of one partition as of next_offset, which SQL has passed once the owner's works up to `work` are written.
-    segments: what was written of it."""
-
-    owner: OwnedPartition
-    work: int
-    next_offset: int
-    active: ActiveFrom
-    changes: Changes
-    chain: Chain
-    segments: tuple[SegmentRef, ...] = ()
-
-    @property
-    def committed(self) -> bool:
-        return self.owner.written >= self.work
 
 
 class Snapshots:
@@ -106,10 +66,8 @@ class Snapshots:
     ) -> None:
         self._topic = topic
         self._kept = kept
-        self._row_types = {kind: residents.row_type for kind, residents in kept.kinds.items()}
-        self._files = files
         self._database = database
-        self._clock = clock
+        self._store = None if files is None else SnapshotStore(kept, files, database, clock)
         self._metrics = metrics
         self._cadence = cadence
         self._chains: dict[int, Chain] = {}
@@ -129,7 +87,7 @@ class Snapshots:
     def offer(self, standing: Standing, now: float) -> None:
         """Between two batches: copies what changed of the partition that has waited longest of those whose time has
         come, if nothing else is at hand."""
-        if self._files is None or self._copy is not None:
+        if self._store is None or self._copy is not None:
             return
         due = [partition for partition, (owner, position, _) in standing.items() if self._due(owner, position, now)]
         ready = [partition for partition in due if standing[partition][2] is not None]
@@ -171,11 +129,12 @@ class Snapshots:
         """Puts the newest snapshot that can be read into memory, which holds nothing of the partition; the offset from
         which on events are missing. drop: forgets what was put in of one that turned out to be unreadable; make_room:
         called while it is put in. Raises DatabaseUnavailable."""
-        claim, refused = owner.claim, list[SnapshotRecord]()
+        claim, store, refused = owner.claim, self._store, list[SnapshotRecord]()
         self.drop(claim.partition)
-        for record in self._records(owner):
+        for record in [] if store is None else store.records(owner):
             try:
-                manifest = self._restored(owner, record, active, make_room)
+                assert store is not None
+                manifest = self._put_in(store, owner, record, active, make_room)
             except SnapshotUnreadable as error:
                 drop(claim.partition)
                 reason = "incompatible" if isinstance(error, SnapshotIncompatible) else "unreadable"
@@ -186,6 +145,7 @@ class Snapshots:
                 self._chains[claim.partition] = Chain(manifest, refused, copied_until=manifest.next_offset)
                 return manifest.next_offset
         self._chains[claim.partition] = Chain(None, refused)
+        self._warn_of_what_is_gone(claim)
         return 0
 
     def drop(self, partition: int) -> None:
@@ -204,49 +164,41 @@ class Snapshots:
             self._kept.change_again(partition, chain.returned.pop())
         chain.again = True
 
-    def _records(self, owner: OwnedPartition) -> list[SnapshotRecord]:
-        if self._files is None:
-            return []
-        claim = owner.claim
-        with self._database.reading() as connection:
-            return latest_snapshots(connection, claim.topic_generation, claim.partition, claim.next_offset)
-
-    def _restored(
+    def _put_in(
         self,
+        store: SnapshotStore,
         owner: OwnedPartition,
         record: SnapshotRecord,
         active: ActiveFrom | None,
         make_room: Callable[[], None],
     ) -> Manifest:
-        assert self._files is not None
-        manifest = self._files.read_manifest(record.path, record.sha256)
-        refuse_incompatible(manifest, topic_uuid=owner.topic_uuid, layout=self._kept.layout)
-        units = {kind: residents.units for kind, residents in self._kept.kinds.items()}
-        for changes in added_up(self._layers(manifest, active, units)):
+        manifest, parts = store.read(owner, record, active)
+        for changes in parts:
             self._kept.admit(record.partition, changes)
             make_room()
         return manifest
+
+    def _warn_of_what_is_gone(self, claim: Claim) -> None:
+        """Without a snapshot, what `headgate prune` removed from SQL is missed."""
+        with self._database.reading() as connection:
+            pruned = latest_control(connection, claim.topic_generation, claim.partition, PRUNED_CONTROL)
+        if pruned is not None:
+            text = (
+                f"{self._topic}/{claim.partition} had to begin without a snapshot, and SQL is complete from offset "
+                f"{pruned.from_offset} on only: what was known before of those in memory is lost"
+            )
+            log.error("state is not complete", topic=self._topic, partition=claim.partition, what=text)
+            self._warnings[claim.partition] = text
 
     def _refuse(self, partition: int, reason: str, error: SnapshotUnreadable) -> None:
         log.warning("snapshot refused", topic=self._topic, partition=partition, reason=reason, error=str(error))
         self._metrics.snapshot_refused(self._topic, reason)
         self._warnings[partition] = f"a snapshot of {self._topic}/{partition} was refused: {error}"
 
-    def _layers(self, manifest: Manifest, active: ActiveFrom | None, units: Mapping[str, int]) -> Iterator[Changes]:
-        """The segments, newest first, with the networks' states that are of `active`. Raises SnapshotUnreadable."""
-        assert self._files is not None
-        for segment in reversed(manifest.segments):
-            arrays = self._files.read_segment(manifest.topic_generation, manifest.partition, segment)
-            try:
-                changes, own = changes_of(arrays, self._row_types)
-            except BadState as error:
-                raise SnapshotUnreadable(f"snapshot file {segment.name} holds something else: {error}") from error
-            yield of_activation(changes, own, active, units)
-
     # The thread's.
 
     def start(self) -> None:
-        if self._files is not None:
+        if self._store is not None:
             self._thread.start()
 
     def stop(self) -> None:
@@ -265,17 +217,16 @@ class Snapshots:
     def work(self) -> None:
         """Writes the copy at hand, and names it once SQL has passed it."""
         copy = self._copy
-        if copy is None:
+        if copy is None or self._store is None:
             return
         try:
             if not copy.owner.usable:
                 self._give_up(copy, None, "")
                 return
             if not copy.segments:
-                copy.segments = self._written(copy)
-            if not copy.committed:
-                return
-            self._finish(copy)
+                self._store.write(copy)
+            if copy.committed:
+                self._name(copy, self._store)
         except SnapshotUnwritable as error:
             self._give_up(copy, "unwritable", str(error))
         except SnapshotUnreadable as error:
@@ -286,8 +237,11 @@ class Snapshots:
         except Exception as error:  # a bug here is to cost no more than snapshots
             log.exception("snapshots have a bug", topic=self._topic)
             self._give_up(copy, "error", repr(error))
-        else:
-            self._copy = None
+
+    def done(self, timeout: float) -> bool:
+        """Waits until the thread has nothing at hand, at most so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._copy is None, timeout)
 
     def _run(self) -> None:
         while True:
@@ -301,75 +255,16 @@ class Snapshots:
         copy = self._copy
         return self._stopping or (copy is not None and (not copy.segments or copy.committed or not copy.owner.usable))
 
-    def _written(self, copy: Copy) -> tuple[SegmentRef, ...]:
-        part = BASE if copy.chain.manifest is None else DELTA
-        return tuple(
-            self._write(copy, number, part, piece)
-            for number, piece in enumerate(parts_of(copy.changes, SEGMENT_ENTITIES))
-        )
-
-    def _write(self, copy: Copy, number: int, part: str, changes: Changes) -> SegmentRef:
-        assert self._files is not None
-        claim = copy.owner.claim
-        name = segment_name(claim.epoch, copy.next_offset, f"{part}-{number}")
-        return self._files.write_segment(
-            claim.topic_generation, claim.partition, name, segment_arrays(changes, copy.active), rows=len(changes)
-        )
-
-    def _finish(self, copy: Copy) -> None:
-        """The manifest, its row, and the removal of what no snapshot needs any more."""
-        assert self._files is not None
-        claim, chain = copy.owner.claim, copy.chain
-        before = () if chain.manifest is None else chain.manifest.segments
-        segments = (*before, *copy.segments)
-        if chain.manifest is not None and outgrown(segments):
-            segments = tuple(self._merged(copy, chain.manifest))
-        manifest = Manifest(
-            claim.topic_generation,
-            claim.partition,
-            claim.epoch,
-            copy.next_offset,
-            copy.owner.topic_uuid,
-            self._kept.layout,
-            copy.active.model,
-            copy.active.offset,
-            segments,
-        )
-        written, now = self._files.write_manifest(manifest), self._clock()
-        with self._database.begin() as connection:
-            for record in chain.refused:
-                forget_snapshot(connection, record)
-            ours = publish_snapshot(connection, manifest, written.path, written.sha256, now)
-        if not ours:
+    def _name(self, copy: Copy, store: SnapshotStore) -> None:
+        named = store.name(copy)
+        if named is None:
             self._give_up(copy, None, "")
             return
-        chain.manifest, chain.refused = manifest, []
-        self._warnings.pop(claim.partition, None)
-        size = sum(segment.size_bytes for segment in segments)
-        self._metrics.snapshot_made(self._topic, claim.partition, size, now.timestamp())
-        self._prune(copy)
-
-    def _merged(self, copy: Copy, manifest: Manifest) -> Iterator[SegmentRef]:
-        """The copy and all that it builds on as the segments of a new base."""
-        units = {kind: packed.hidden.shape[1] for kind, packed in copy.changes.entities.items()}
-
-        def layers() -> Iterator[Changes]:
-            yield copy.changes
-            yield from self._layers(manifest, copy.active, units)
-
-        for number, changes in enumerate(in_pieces(added_up(layers()), SEGMENT_ENTITIES)):
-            yield self._write(copy, number, BASE, changes)
-
-    def _prune(self, copy: Copy) -> None:
-        assert self._files is not None
-        claim = copy.owner.claim
-        with self._database.reading() as connection:
-            records = latest_snapshots(connection, claim.topic_generation, claim.partition, copy.next_offset)
-        keep = []
-        for record in records:
-            with suppress(SnapshotUnreadable):
-                keep.append(self._files.read_manifest(record.path, record.sha256))
-        self._files.prune(claim.topic_generation, claim.partition, keep, claim.epoch)
+        manifest, at = named
+        self._warnings.pop(manifest.partition, None)
+        size = sum(segment.size_bytes for segment in manifest.segments)
+        self._metrics.snapshot_made(self._topic, manifest.partition, size, at.timestamp())
+        self._put_down()
 
     def _give_up(self, copy: Copy, reason: str | None, error: str) -> None:
         """What it holds is copied again with the next. reason: None where the partition is not ours any more."""
@@ -383,4 +278,9 @@ class Snapshots:
                 f"{self._topic}/{partition} has no new snapshot, so a restore takes longer: {error}"
             )
         copy.chain.returned.append(copy.changes)
-        self._copy = None
+        self._put_down()
+
+    def _put_down(self) -> None:
+        with self._changed:
+            self._copy = None
+            self._changed.notify_all()

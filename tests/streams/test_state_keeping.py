@@ -15,9 +15,10 @@ from sqlalchemy import text
 from models.artifact import TrainedDetector
 from models.scoring import Scorer
 from storage.database import Database, DatabaseUnavailable
-from storage.progress import claim_partitions
+from storage.progress import claim_partitions, record_control
+from storage.retention import PRUNED_CONTROL
 from storage.snapshots import SnapshotFiles
-from streams import segments, snapshots
+from streams import segments, snapshot_store
 from streams.batch import PreparedBatch
 from streams.cold_tier import WriteColdStates
 from streams.health import FlowMetrics
@@ -384,6 +385,25 @@ def test_without_any_file_the_log_is_folded_although_states_of_later_lie_in_sql(
     assert_same_results(shaken, calm)
 
 
+def test_a_worker_that_begins_without_a_snapshot_says_what_was_pruned(database: Database, tmp_path: Path) -> None:
+    worker = bounded(database, tmp_path)
+    run([worker], some_batches(6))
+    claim = worker.partitions.owned[0].claim
+    with database.begin() as connection:
+        record_control(connection, claim.topic_generation, 0, PRUNED_CONTROL, 17, "days before 2026-01-01")
+    worker.start()
+    worker.bench.run({0: [payment(1_000)], 1: [payment(1_000)]}, later())
+    assert worker.bench.snapshots.warnings == []
+    for file in (tmp_path / "state").rglob("*.*"):
+        file.unlink()
+    worker.start()
+    worker.bench.run({0: [payment(1_001)], 1: [payment(1_001)]}, later())
+    assert any(
+        f"{TOPIC}/0 had to begin without a snapshot, and SQL is complete from offset 17 on only" in text
+        for text in worker.bench.snapshots.warnings
+    )
+
+
 def test_a_folder_that_takes_no_files_is_told_of_and_the_next_snapshot_holds_all(
     database: Database, tmp_path: Path
 ) -> None:
@@ -414,7 +434,7 @@ def test_a_damaged_file_that_the_next_base_needs_makes_a_base_of_memory(
     run([calm, shaken], parts[:6])
     for file in segment_files(tmp_path, 0) + segment_files(tmp_path, 1):
         file.write_bytes(b"damaged")
-    monkeypatch.setattr(snapshots, "outgrown", lambda segments: True)
+    monkeypatch.setattr(snapshot_store, "outgrown", lambda segments: True)
     run([calm, shaken], parts[6:20])
     assert shaken.number("headgate_snapshot_failures_total", reason="damaged") == 2
     shaken.start()
@@ -426,7 +446,7 @@ def test_a_damaged_file_that_the_next_base_needs_makes_a_base_of_memory(
 def test_deltas_are_merged_into_a_new_base_and_files_of_no_snapshot_are_removed(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "SEGMENT_ENTITIES", 5)
+    monkeypatch.setattr(snapshot_store, "SEGMENT_ENTITIES", 5)
     calm, shaken = undisturbed(database), bounded(database, tmp_path, most_resident=30)
     bases: set[str] = set()
     parts = some_batches(50)
@@ -506,6 +526,45 @@ def test_what_a_rebalance_cut_off_is_in_the_next_snapshot(database: Database, tm
     run([calm, worker], parts[20:])
     assert worker.bench.snapshots._chains[0].manifest is not None
     assert_same_results(worker, calm)
+
+
+def test_a_thread_names_a_snapshot_once_it_is_told_of_the_commit(database: Database, tmp_path: Path) -> None:
+    worker = bounded(database, tmp_path)
+    worker.bench.snapshots.start()
+    try:
+        worker.bench.run({0: [payment(0)]}, later())
+        prepared = worker.bench.prepare({0: [payment(1)]}, later())  # copies what the first left
+        assert worker.bench.snapshots.done(30)
+        assert offsets_named(database) == [1]
+        assert prepared is not None
+        third = worker.bench.prepare({0: [payment(2)]}, later())  # what the second left, which is not committed
+        assert third is not None
+        worker.bench.commit(prepared)
+        worker.bench.snapshots.committed()
+        assert worker.bench.snapshots.done(30)
+        assert offsets_named(database) == [2, 1]
+    finally:
+        worker.bench.snapshots.stop()
+
+
+def test_a_worker_that_was_replaced_removes_no_file_of_its_successor(database: Database, tmp_path: Path) -> None:
+    """It named a snapshot while it owned the partition, and comes to clean up when there are two newer ones."""
+    first = bounded(database, tmp_path)
+    first.bench.run({0: [payment(0)]}, later())
+    first.bench.run({0: [payment(1)]}, later())
+    store = first.bench.snapshots._store
+    assert store is not None
+    pruned, store._prune = store._prune, lambda copy: late.append(copy)  # type: ignore[method-assign]
+    late: list[Any] = []
+    first.bench.snapshots.work()
+    second = bounded(database, tmp_path)
+    run([second], [{0: [payment(2 + k)]} for k in range(4)])
+    (copy,) = late
+    pruned(copy)
+    second.start()
+    second.bench.run({0: [payment(9)]}, later())
+    assert second.number("headgate_snapshots_refused_total", reason="unreadable") == 0
+    assert second.bench.snapshots._chains[0].manifest is not None
 
 
 def test_copies_are_made_when_their_time_has_come(database: Database, tmp_path: Path) -> None:
