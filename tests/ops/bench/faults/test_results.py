@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from ops.bench.faults.bugs import BUGS
 from ops.bench.faults.command import chosen_faults, described, table
 from ops.bench.faults.injections import FAULTS
 from ops.bench.faults.rounds import Result, append_result, read_results, summary
 from ops.bench.measure import BenchmarkFailed
+from tests.deployment import CHECKOUT
 
 
 def result(seed: int, number: int, fault: str = "freeze", stall: float = 1.0, lost: int = 0) -> Result:
@@ -41,5 +43,8 @@ def test_an_unknown_fault_is_refused_by_name() -> None:
     assert chosen_faults([]) == list(FAULTS)
 
 
-def test_every_fault_says_what_it_does() -> None:
-    assert all(len(text) > 20 for text in described().values())
+def test_every_fault_and_every_bug_is_described_on_the_page_of_reliability() -> None:
+    page = (CHECKOUT / "docs" / "reliability.md").read_text()
+    for name, text in described().items():
+        assert f"| `{name}` | {text} |" in page
+    assert [bug for bug in BUGS if f"| `{bug}` |" not in page] == []
