@@ -10,6 +10,8 @@ import faust
 
 from streams.flow import Flow
 
+#: A worker hears with a heartbeat that another one is gone; until then the orphaned partitions wait.
+HEARTBEAT_SECONDS = 0.5
 #: How soon a worker hears that a topic has got more partitions.
 METADATA_MAX_AGE_MS = 15_000
 
@@ -46,7 +48,7 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
         broker_client_id=f"headgate-{settings.worker}",
         consumer_group_instance_id=settings.worker,
         broker_session_timeout=settings.session_timeout,
-        broker_heartbeat_interval=settings.session_timeout / 4,
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS, settings.session_timeout / 4),
         broker_max_poll_records=settings.max_poll_records,
         broker_commit_interval=5.0,
         consumer_max_fetch_size=settings.max_fetch_bytes,
@@ -61,6 +63,12 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
     async def release(_app: Any, revoked: Any, **_: Any) -> None:
         del revoked
         await flow.release()
+
+    @app.on_rebalance_complete.connect(weak=False)
+    async def own_nothing(_app: Any, **_: Any) -> None:
+        """Faust seeks, and so has what was assigned claimed, only where something was assigned."""
+        if not app.consumer.assignment():
+            await flow.claim({}, app.consumer_generation_id)
 
     return app
 
