@@ -156,6 +156,10 @@ class Residents:
         """Changes that were taken and came to nothing are changes still."""
         self._slots.change_again(partition, packed.ids, gone)
 
+    def gone(self, partition: int) -> int:
+        """How many left since changes were last taken."""
+        return self._slots.gone(partition)
+
     def change_everything(self, partition: int) -> None:
         """The next changes hold all that is resident."""
         self._slots.change_everything(partition)

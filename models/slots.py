@@ -25,6 +25,7 @@ class Slots:
         self._partition = np.full(0, FREE, np.int32)
         self._touched = np.zeros(0, np.int64)
         self._changed = np.zeros(0, np.bool_)
+        #: Of partitions whose changes somebody took, who has to be told of those that left.
         self._gone: dict[int, set[str]] = {}
 
     def __len__(self) -> int:
@@ -111,7 +112,8 @@ class Slots:
         """The slots of what moved on and the ids of what left, since the call before."""
         slots, known = self.changed(partition), self._by_partition.get(partition, {})
         self._changed[slots] = False
-        return slots, [entity for entity in self._gone.pop(partition, ()) if entity not in known]
+        gone, self._gone[partition] = self._gone.get(partition, ()), set()
+        return slots, [entity for entity in gone if entity not in known]
 
     def change_again(self, partition: int, ids: Iterable[str], gone: Iterable[str]) -> None:
         """Changes that were taken and came to nothing are changes still."""
@@ -124,6 +126,10 @@ class Slots:
         self._changed[: self._next] |= self._partition[: self._next] == partition
         self._gone.pop(partition, None)
 
+    def gone(self, partition: int) -> int:
+        """How many left since changes were last taken."""
+        return len(self._gone.get(partition, ()))
+
     def longest_untouched(self, partition: int, count: int) -> npt.NDArray[np.int64]:
         """The slots of at most so many entities, whose last events lie furthest back."""
         own = np.flatnonzero(self._partition[: self._next] == partition)
@@ -133,17 +139,21 @@ class Slots:
 
     def remove(self, partition: int, slots: npt.NDArray[np.int64]) -> None:
         """These entities are not resident any more."""
-        known, gone = self._by_partition.get(partition, {}), self._gone.setdefault(partition, set())
-        for entity in self.ids(slots):
+        known, ids = self._by_partition.get(partition, {}), self.ids(slots)
+        for entity in ids:
             del known[entity]
-            gone.add(entity)
+        if partition in self._gone:
+            self._gone[partition].update(ids)
         self._end(slots)
 
     def admit(
         self, partition: int, ids: Sequence[str], touched: npt.NDArray[np.int64], *, changed: bool
     ) -> npt.NDArray[np.int64]:
-        """Slots for entities that are not resident, each once. changed: whether that they are here is a change."""
+        """Slots for entities that are not resident, each once. changed: whether that they are here is a change; else
+        whoever takes changes knows them."""
         known = self._by_partition.setdefault(partition, {})
+        if not changed:
+            self._gone.setdefault(partition, set())
         slots = np.array([self._new_slot() for _ in ids], np.int64)
         known.update(zip(ids, slots.tolist(), strict=True))
         self._begin(partition, slots, ids)

@@ -53,7 +53,7 @@ def diagnose(settings: Settings) -> list[Check]:
         check_kafka,
         check_database,
         check_redis,
-        check_models_folder,
+        check_folders,
     ]
     return [check for group in groups for check in group(settings)]
 
@@ -293,21 +293,25 @@ def check_redis_write(settings: Settings, client: redis.Redis) -> Check:
 # Folders
 
 
-def check_models_folder(settings: Settings) -> Iterator[Check]:
+def check_folders(settings: Settings) -> Iterator[Check]:
+    """Of models and of snapshots, without which the service works, but restarts slowly."""
+    yield _check_folder("models", settings.models, "fail")
+    yield _check_folder("state", settings.state, "warn")
+
+
+def _check_folder(name: str, location: str, otherwise: Status) -> Check:
     """Writes a file there and removes it again; for a local folder that does not exist its parent is looked at."""
-    location = settings.models
     try:
         files, root = fsspec.core.url_to_fs(location)
         if "file" in files.protocol and not files.exists(root):
             parent = next(parent for parent in Path(root).parents if parent.exists())
-            if not os.access(parent, os.W_OK):
+            if not parent.is_dir() or not os.access(parent, os.W_OK):
                 raise PermissionError(f"may not write in {parent}")
-            yield Check("models", "ok", f"{location} will be created")
-            return
+            return Check(name, "ok", f"{location} will be created")
         probe = f"{root.rstrip('/')}/.headgate-doctor-{uuid.uuid4().hex[:8]}"
         files.pipe_file(probe, b"")
         files.rm_file(probe)
-        yield Check("models", "ok", f"may write {location}")
+        return Check(name, "ok", f"may write {location}")
     except Exception as error:  # every kind of object store has errors of its own
-        remedy = "Allow it, or set HEADGATE_MODELS elsewhere."
-        yield Check("models", "fail", f"cannot write {location}: {error}", remedy)
+        remedy = f"Allow it, or set HEADGATE_{name.upper()} elsewhere."
+        return Check(name, otherwise, f"cannot write {location}: {error}", remedy)

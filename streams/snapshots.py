@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 #: Of each partition its owner, the next offset to take, and the activation that its networks' states are of (None:
 #: it has yet to use the present model).
 Standing = Mapping[int, tuple[OwnedPartition, int, ActiveFrom | None]]
+#: While no snapshot can be made, so many entities that left are remembered for the next; then it is a new base.
+MOST_GONE = 200_000
 #: Looks after a commit that nobody told of (another owner, a stop).
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 5.0
@@ -156,12 +158,11 @@ class Snapshots:
                 self._metrics.snapshot_gone(self._topic, partition)
 
     def _change_again(self, partition: int, chain: Chain) -> None:
-        if chain.broken:
-            self._kept.change_everything(partition)
-            chain.manifest, chain.broken = None, False
-            chain.returned.clear()
         while chain.returned:
             self._kept.change_again(partition, chain.returned.pop())
+        if chain.broken or self._kept.leaving.gone(partition) > MOST_GONE:
+            self._kept.change_everything(partition)
+            chain.manifest, chain.broken = None, False
         chain.again = True
 
     def _put_in(

@@ -237,6 +237,30 @@ def test_changes_that_came_to_nothing_are_taken_again() -> None:
     assert list(changes.entities["merchants"].ids) == ["merchant-0"]
 
 
+def test_who_left_is_remembered_only_for_one_who_takes_changes() -> None:
+    source = scorer()
+    source.score(log_of([{"account": place} for place in range(6)]))
+    source.kept.leaving.evict(0, 2)
+    assert source.kept.leaving.gone(0) == 0
+    assert source.kept.take_changes(0).gone["accounts"] == []
+    source.kept.leaving.evict(0, 1)
+    assert source.kept.leaving.gone(0) == 1
+    source.kept.change_everything(0)
+    source.kept.leaving.evict(0, 1)
+    assert source.kept.leaving.gone(0) == 0
+    assert len(source.kept.take_changes(0).entities["accounts"]) == 2
+
+
+def test_who_left_after_a_restore_is_told_to_one_who_knows_the_snapshot() -> None:
+    source, restored = scorer(), scorer()
+    source.score(log_of([{"account": place} for place in range(6)]))
+    restored.kept.admit(0, source.kept.take_changes(0))
+    left = restored.kept.leaving.evict(0, 2)
+    changes = restored.kept.take_changes(0)
+    assert sorted(changes.gone["accounts"]) == sorted(left.ids)
+    assert len(changes) == 0
+
+
 def test_the_longest_untouched_leave_first() -> None:
     source = scorer()
     source.score(log_of([{"account": place % 5} for place in (0, 1, 2, 3, 4, 1, 0)]))

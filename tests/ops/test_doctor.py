@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from ops.doctor import Check, check_database, check_kafka, check_models_folder, check_python, diagnose
+from ops.doctor import Check, check_database, check_folders, check_kafka, check_python, diagnose
 from ops.embedded import start_tansu
 from ops.service import free_port
 from ops.settings import Settings
@@ -166,7 +166,9 @@ def test_a_device_that_is_not_there_is_a_failure(absent_everything: Settings) ->
 def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
-    (check,) = check_models_folder(Settings(models=str(tmp_path / "file")))
+    models, state = check_folders(Settings(models=str(tmp_path / "file"), state=str(tmp_path / "file" / "state")))
 
-    assert check.status == "fail"
-    assert "HEADGATE_MODELS" in check.remedy
+    assert models.status == "fail"
+    assert "HEADGATE_MODELS" in models.remedy
+    assert state.status == "warn"  # the service works without snapshots
+    assert "HEADGATE_STATE" in state.remedy

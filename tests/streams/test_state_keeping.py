@@ -18,7 +18,7 @@ from storage.database import Database, DatabaseUnavailable
 from storage.progress import claim_partitions, record_control
 from storage.retention import PRUNED_CONTROL
 from storage.snapshots import SnapshotFiles
-from streams import segments, snapshot_store
+from streams import segments, snapshot_store, snapshots
 from streams.batch import PreparedBatch
 from streams.cold_tier import WriteColdStates
 from streams.health import FlowMetrics
@@ -423,6 +423,27 @@ def test_a_folder_that_takes_no_files_is_told_of_and_the_next_snapshot_holds_all
     run([calm, shaken], parts[20:])
     assert shaken.number("headgate_snapshots_refused_total", reason="unreadable") == 0
     assert shaken.bench.snapshots._chains[0].manifest is not None
+    assert_same_results(shaken, calm)
+
+
+def test_who_leaves_while_no_snapshot_can_be_made_is_not_remembered_for_ever(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "MOST_GONE", 3)
+    calm, shaken = undisturbed(database), bounded(database, tmp_path, most_resident=8)
+    parts = some_batches(40)
+    run([calm, shaken], parts[:5])
+    (tmp_path / "state").rename(tmp_path / "elsewhere")
+    (tmp_path / "state").write_text("no folder")
+    run([calm, shaken], parts[5:25])
+    left = max(shaken.scorer.kept.leaving.gone(partition) for partition in (0, 1))
+    assert left < 30
+    (tmp_path / "state").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "state")
+    run([calm, shaken], parts[25:30])
+    shaken.start()
+    run([calm, shaken], parts[30:])
+    assert shaken.number("headgate_snapshots_refused_total", reason="unreadable") == 0
     assert_same_results(shaken, calm)
 
 
