@@ -234,7 +234,7 @@ def test_nothing_is_wrong_until_a_breach_is_planted_and_each_is_found(deployment
     assert settled(deployment, 60) == []
     assert worker.stop() == 0
     findings = Auditor.of(deployment).check()
-    assert findings.violations == []
+    assert list(findings.violations) == []
     assert min(findings.records, findings.alert_revisions, findings.slates) > 0
 
     before: set[str] = set()

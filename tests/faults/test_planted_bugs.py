@@ -39,7 +39,7 @@ def round_with(world: World, auditor: Auditor, bug: str, number: int) -> Result:
 def test_a_world_without_a_bug_gives_no_reason_to_complain(running_world: World, auditor: Auditor) -> None:
     running_world.load.pause()
     assert settled(running_world.deployment, 60) == []
-    assert auditor.check().violations == []
+    assert list(auditor.check().violations) == []
     running_world.load.resume()
 
 

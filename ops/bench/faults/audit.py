@@ -4,7 +4,7 @@ To be asked while the load pauses and nothing is on its way (`settled` waits for
 beginning checks everything at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ops.bench.faults.deployment import Deployment
@@ -26,12 +26,12 @@ class Findings:
     """records: in the input topics, all that is new; *_repeats: messages beyond the first of the same id in Kafka, new
     ones."""
 
-    violations: list[Violation]
-    records: int
-    alert_revisions: int
-    slates: int
-    alert_repeats: int
-    slate_repeats: int
+    violations: Sequence[Violation] = ()
+    records: int = 0
+    alert_revisions: int = 0
+    slates: int = 0
+    alert_repeats: int = 0
+    slate_repeats: int = 0
 
 
 @dataclass(slots=True)

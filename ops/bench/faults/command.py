@@ -11,7 +11,7 @@ from rich.table import Table
 from ops.bench.faults.bugs import BUGS
 from ops.bench.faults.injections import FAULTS
 from ops.bench.faults.rounds import Result, append_result, read_results, run_rounds, summary
-from ops.bench.faults.schedule import schedule
+from ops.bench.faults.schedule import Round, schedule
 from ops.bench.faults.worker_process import NeverHappened
 from ops.bench.faults.world import world
 from ops.bench.measure import BenchmarkFailed
@@ -19,29 +19,38 @@ from ops.bench.stage import disk_folder
 from ops.bench.throughput import ending_on_sigterm
 from ops.progress import progress_bar
 
+#: Seconds from one pass of `headgate retrain` to the next.
+RETRAINED_EVERY = 60.0
+#: Then comes another: at its end everything is checked from the beginning, which takes longer the more there is.
+ROUNDS_OF_A_WORLD = 30
+
 
 def run_faults(
     *, seed: int, rounds: int, faults: Sequence[str], results: Path | None, bug: str | None, quiet: bool
 ) -> dict[str, Any]:
-    """The result as `--json` prints it; shown as a table unless quiet. results: a file to go on from and to append to.
-    Raises BenchmarkFailed for a violation, ServiceUnavailable."""
+    """The result as `--json` prints it; shown as a table unless quiet. results: a file to go on from and to append to;
+    rounds of other seeds in it count too. Raises BenchmarkFailed for a violation, ServiceUnavailable."""
     chosen = chosen_faults(faults)
     if bug is not None and bug not in BUGS:
         raise BenchmarkFailed(f"there is no bug {bug!r}; choose from {', '.join(BUGS)}")
-    done = read_results(results, seed) if results else []
-    finished = {result.number for result in done}
-    left = [one for one in schedule(seed, rounds, chosen) if one.number not in finished]
+    done = read_results(results) if results else []
+    left = not_finished(schedule(seed, rounds, chosen), seed, done)
+    goal = len(done) + len(left)
     with ending_on_sigterm(), progress_bar(quiet) as progress:
         while left:
             try:
-                with disk_folder() as (folder, _), world(folder, seed + len(done), progress, bug=bug) as made:
-                    for result in run_rounds(made, seed, left, lambda result: _note(results, result)):
+                with (
+                    disk_folder() as (folder, _),
+                    world(folder, seed + len(done), progress, bug=bug, retrained_every=RETRAINED_EVERY) as made,
+                ):
+                    for result in run_rounds(
+                        made, seed, left[:ROUNDS_OF_A_WORLD], lambda result: _note(results, result)
+                    ):
                         done.append(result)
-                        progress("rounds", len(done) / rounds)
+                        progress("rounds", len(done) / goal)
             except NeverHappened as error:
                 raise BenchmarkFailed(f"the deployment does not get going: {error}") from error
-            finished = {result.number for result in done}
-            left = [one for one in left if one.number not in finished]
+            left = not_finished(left, seed, done)
     found = summary(done)
     console = Console()
     if not quiet:
@@ -50,6 +59,11 @@ def run_faults(
     if violations:
         raise BenchmarkFailed("\n".join(["the invariants do not hold:", *violations[:20]]))
     return {"faults": found}
+
+
+def not_finished(rounds: Sequence[Round], seed: int, done: Sequence[Result]) -> list[Round]:
+    finished = {result.number for result in done if result.seed == seed}
+    return [one for one in rounds if one.number not in finished]
 
 
 def chosen_faults(names: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ops.bench.faults.worker_process import wait_until
+from ops.bench.faults.worker_process import NeverHappened, wait_until
 from ops.bench.faults.world import NAMES, World, a_while
 
 SETTLE_SECONDS = 60.0
@@ -60,7 +60,7 @@ def state_folder_full(world: World) -> None:
             SETTLE_SECONDS,
         )
         if not all(worker.health()["warnings"] for worker in world.running()):
-            raise RuntimeError("health says nothing of snapshots that cannot be written")
+            raise NeverHappened("health says nothing of snapshots that cannot be written")
         time.sleep(world.draw.uniform(0, FULL_SECONDS))
         world.kill_worker(world.draw.choice(NAMES))
     finally:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ops.bench.faults.load import Mix
+from ops.bench.faults.worker_process import NeverHappened
 from ops.bench.faults.world import World, a_while
 from ops.service import Service
 
@@ -41,7 +42,7 @@ def redis_flush(world: World) -> None:
         client.flushall()
     done = world.deployment.headgate("redis", "rebuild")
     if done.returncode:
-        raise RuntimeError(f"redis rebuild: {done.stderr}")
+        raise NeverHappened(f"redis rebuild: {done.stderr}")
     world.redis_forgot = True
 
 

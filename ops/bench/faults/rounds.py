@@ -7,12 +7,13 @@ empty deployment of its own.
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ops.bench.faults.audit import Auditor, settled
+from ops.bench.faults.audit import Auditor, Findings, settled
 from ops.bench.faults.injections import FAULTS
 from ops.bench.faults.load import LoadFailed
 from ops.bench.faults.outcomes import Violation
@@ -23,8 +24,6 @@ from ops.bench.faults.world import HEALING_SECONDS, World
 #: Bytes that a worker may have resident: torch alone takes a third of it.
 MOST_MEMORY = 1_500_000_000
 SHOWN = 20
-#: After so many rounds, and at the end, everything is checked from the beginning.
-WHOLE_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +49,12 @@ class Result:
     ended: Sequence[str] = field(default_factory=list)
 
 
-def run_rounds(world: World, seed: int, rounds: Sequence[Round], note: Callable[[Result], None]) -> Iterator[Result]:
-    """Each round's result, noted. It stops after a round from which the world did not come back."""
+def run_rounds(world: World, seed: int, rounds: Sequence[Round]) -> Iterator[Result]:
+    """Each round's result; with the last one everything is checked from the beginning. It stops after a round from which
+    the world did not come back."""
     auditor = Auditor.of(world.deployment)
     for count, one in enumerate(rounds, 1):
-        result, goes_on = run_round(world, auditor, seed, one, whole=count % WHOLE_EVERY == 0 or count == len(rounds))
-        note(result)
+        result, goes_on = run_round(world, auditor, seed, one, whole=count == len(rounds))
         yield result
         if not goes_on:
             return
@@ -64,53 +63,62 @@ def run_rounds(world: World, seed: int, rounds: Sequence[Round], note: Callable[
 def run_round(world: World, auditor: Auditor, seed: int, one: Round, *, whole: bool = False) -> tuple[Result, bool]:
     """The result, and whether the world is as it should be. whole: check everything once more, from the beginning."""
     world.draw, world.redis_forgot, world.ended = random.Random(one.seed), False, []
-    begin, found = time.monotonic(), list[Violation]()
+    begin, found, findings = time.monotonic(), list[Violation](), Findings()
     world.watch.begin()
     try:
         FAULTS[one.fault](world)
         world.mend()
-    except (NeverHappened, LoadFailed) as error:
+    except NeverHappened as error:
         found.append(Violation("lost", str(error)))
     stall = world.watch.stall()
-    world.load.pause()
-    found += settled(world.deployment, HEALING_SECONDS)
-    goes_on = not found
-    findings = auditor.check(redis_forgot=world.redis_forgot)
-    found += findings.violations + world.watch.backwards()
-    if whole:
-        found += auditor.again().check(redis_forgot=True).violations
+    try:
+        world.load.pause()
+        found += settled(world.deployment, HEALING_SECONDS)
+        goes_on = not found
+        findings = auditor.check(redis_forgot=world.redis_forgot)
+        found += [*findings.violations, *world.watch.backwards()]
+        if whole:
+            found += auditor.again().check(redis_forgot=True).violations
+        world.load.resume()
+    except (NeverHappened, LoadFailed) as error:
+        found.append(Violation("lost", str(error)))
+        goes_on = False
     memory = max((worker.resident_bytes() for worker in world.running()), default=0)
     if memory > MOST_MEMORY:
         found.append(Violation("state", f"a worker has {memory / 1e6:.0f} MB resident"))
-    world.load.resume()
-    kinds = [violation.kind for violation in found]
-    result = Result(
+    result = result_of(seed, one, found, findings, world.ended)
+    taken = round(time.monotonic() - begin, 2)
+    return replace(result, seconds=taken, stall_seconds=round(stall, 2), memory_bytes=memory), goes_on
+
+
+def result_of(
+    seed: int, one: Round, violations: Sequence[Violation], findings: Findings, ended: Sequence[str]
+) -> Result:
+    """Without what was measured."""
+    kinds = Counter(violation.kind for violation in violations)
+    return Result(
         seed=seed,
         number=one.number,
         fault=one.fault,
-        seconds=round(time.monotonic() - begin, 2),
-        stall_seconds=round(stall, 2),
+        seconds=0.0,
+        stall_seconds=0.0,
         records=findings.records,
         alert_revisions=findings.alert_revisions,
         slates=findings.slates,
         alert_repeats=findings.alert_repeats,
         slate_repeats=findings.slate_repeats,
-        memory_bytes=memory,
-        lost=kinds.count("lost"),
-        doubled=kinds.count("doubled"),
-        state_errors=kinds.count("state"),
-        violations=[str(violation) for violation in found[:SHOWN]],
-        ended=list(world.ended),
+        lost=kinds["lost"],
+        doubled=kinds["doubled"],
+        state_errors=kinds["state"],
+        violations=[str(violation) for violation in violations[:SHOWN]],
+        ended=list(ended),
     )
-    return result, goes_on
 
 
-def read_results(file: Path, seed: int) -> list[Result]:
-    """Of a seed's finished rounds; none where there is no such file."""
-    if not file.exists():
-        return []
-    found = [Result(**json.loads(line)) for line in file.read_text().splitlines() if line.strip()]
-    return [result for result in found if result.seed == seed]
+def read_results(file: Path) -> list[Result]:
+    """Of all rounds that are finished, whatever their seed; none where there is no such file."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [Result(**json.loads(line)) for line in lines if line.strip()]
 
 
 def append_result(file: Path, result: Result) -> None:

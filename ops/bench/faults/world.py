@@ -4,6 +4,7 @@ Faults (injections.py) do things to it; `mend` brings it back to how it should b
 own all partitions between them.
 """
 
+import math
 import random
 import signal
 import time
@@ -17,6 +18,7 @@ from ops.bench.faults.contenders import trained_detector, untrained_policy
 from ops.bench.faults.deployment import Deployment, deployed
 from ops.bench.faults.load import Load, Rates
 from ops.bench.faults.promotions import Promotions
+from ops.bench.faults.retraining import Retraining
 from ops.bench.faults.state_folder import StateFolder, state_folder
 from ops.bench.faults.topic_log import log_ends
 from ops.bench.faults.traffic import ITEMS
@@ -143,9 +145,12 @@ def a_while(world: World, longest: float = 1.0) -> None:
 
 
 @contextmanager
-def world(folder: Path, seed: int, progress: Progress, *, bug: str | None = None) -> Iterator[World]:
-    """Everything up and running: services, two workers that own all partitions, load, promotions. Everything ends with
-    the context. Raises ServiceUnavailable, NeverHappened."""
+def world(
+    folder: Path, seed: int, progress: Progress, *, bug: str | None = None, retrained_every: float = math.inf
+) -> Iterator[World]:
+    """Everything up and running: services, two workers that own all partitions, load, promotions, and retraining (with
+    so many seconds between two passes; none by default). Everything ends with the context. Raises ServiceUnavailable,
+    NeverHappened."""
     now = round(utc_now().timestamp() * 1000)
     detectors = [trained_detector(number, now, progress) for number in range(DETECTORS)]
     with ExitStack() as cleanup:
@@ -165,6 +170,8 @@ def world(folder: Path, seed: int, progress: Progress, *, bug: str | None = None
         watch = ProgressWatch(deployment)
         made = World(kafka, postgres, redis, deployment, load, promotions, watch, state, bug)
         begin(made, cleanup, progress)
+        if retrained_every < math.inf:
+            cleanup.enter_context(Retraining(deployment, retrained_every))
         yield made
 
 

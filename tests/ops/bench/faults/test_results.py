@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from ops.bench.faults.bugs import BUGS
-from ops.bench.faults.command import chosen_faults, described, table
+from ops.bench.faults.command import chosen_faults, described, not_finished, table
 from ops.bench.faults.injections import FAULTS
 from ops.bench.faults.rounds import Result, append_result, read_results, summary
+from ops.bench.faults.schedule import schedule
 from ops.bench.measure import BenchmarkFailed
 from tests.deployment import CHECKOUT
 
@@ -16,12 +17,16 @@ def result(seed: int, number: int, fault: str = "freeze", stall: float = 1.0, lo
     return Result(seed, number, fault, 10.0, stall, records=100, lost=lost, violations=["lost: x"] * lost)
 
 
-def test_finished_rounds_of_the_same_seed_are_read_again(tmp_path: Path) -> None:
+def test_a_run_goes_on_behind_the_finished_rounds_of_its_seed(tmp_path: Path) -> None:
     file = tmp_path / "rounds.jsonl"
-    assert read_results(file, 1) == []
-    for one in (result(1, 0), result(2, 0), result(1, 1, lost=2)):
+    assert read_results(file) == []
+    finished = [result(1, 0), result(2, 1), result(1, 3, lost=2)]
+    for one in finished:
         append_result(file, one)
-    assert read_results(file, 1) == [result(1, 0), result(1, 1, lost=2)]
+    assert read_results(file) == finished
+    rounds = schedule(1, 5, ["freeze"])
+    assert [one.number for one in not_finished(rounds, 1, finished)] == [1, 2, 4]
+    assert [one.number for one in not_finished(rounds, 2, finished)] == [0, 2, 3, 4]
 
 
 def test_the_summary_counts_by_fault_and_over_all() -> None:
