@@ -43,9 +43,8 @@ def run_faults(
                     disk_folder() as (folder, _),
                     world(folder, seed + len(done), progress, bug=bug, retrained_every=RETRAINED_EVERY) as made,
                 ):
-                    for result in run_rounds(
-                        made, seed, left[:ROUNDS_OF_A_WORLD], lambda result: _note(results, result)
-                    ):
+                    for result in run_rounds(made, seed, left[:ROUNDS_OF_A_WORLD]):
+                        _note(results, result)
                         done.append(result)
                         progress("rounds", len(done) / goal)
             except NeverHappened as error:

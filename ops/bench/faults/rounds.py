@@ -50,8 +50,8 @@ class Result:
 
 
 def run_rounds(world: World, seed: int, rounds: Sequence[Round]) -> Iterator[Result]:
-    """Each round's result; with the last one everything is checked from the beginning. It stops after a round from which
-    the world did not come back."""
+    """Each round's result; with the last one everything is checked from the beginning. It stops after a round from
+    which the world did not come back."""
     auditor = Auditor.of(world.deployment)
     for count, one in enumerate(rounds, 1):
         result, goes_on = run_round(world, auditor, seed, one, whole=count == len(rounds))
