@@ -10,8 +10,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import redis
 import structlog
@@ -65,14 +65,20 @@ def run_worker(settings: Settings) -> None:
     champion = wait_for_champion(registry, stopping)
     if champion is None:
         return
-    days = Periodic("day-partitions", DAYS_SECONDS, lambda: make_days(database))
+    uvloop.run(_serve(settings, kafka, database, registry, champion, stopping))
+
+
+@contextmanager
+def _making_days(database: Database) -> Iterator[None]:
+    """Now and once an hour."""
+    periodic = Periodic("day-partitions", DAYS_SECONDS, lambda: make_days(database))
     with suppress(DatabaseUnavailable):  # partitions can wait, the rows of their days find a place
         make_days(database)
-    days.start()
+    periodic.start()
     try:
-        uvloop.run(_serve(settings, kafka, database, registry, champion, stopping))
+        yield
     finally:
-        days.stop()
+        periodic.stop()
 
 
 def make_days(database: Database) -> None:
@@ -168,7 +174,7 @@ async def _serve(
         return
     gc.freeze()
     watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics).look)
-    with health:
+    with health, _making_days(database):
         flow.start()
         watchdog.start()
         log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=health.url)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from ops.bench.faults.load import Load, Rates
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import LOOPBACK, free_port
 from storage.database import upgrade
 from tests.conftest import local
 from tests.deployment import Deployment, WorkerProcess, deployed, wait_until
-from tests.faults.load import Load
 
 DATABASE_PASSWORD, REDIS_PASSWORD = "hunter2-in-sql", "hunter2-in-redis"
 STOP_SECONDS = 40.0
@@ -80,7 +80,7 @@ def test_a_worker_that_starts_first_waits_for_everything_in_turn_and_says_what_i
 
         worker.wait_ready()
         says(worker, "partitions were made for the days ahead")
-        with Load(deployment, rate=100, seed=31) as load:
+        with Load(deployment, rates=Rates(100), seed=31) as load:
             deployment.wait_outcomes(20)
             load.stop()
         deployment.wait_outcomes(load.transactions)
@@ -98,7 +98,7 @@ def test_a_term_signal_ends_a_worker_in_good_order_while_it_waits_and_while_it_w
     waiting = deployment.worker("waiting", KAFKA=f"{LOOPBACK}:{unused_port}")
     says(waiting, "setting=HEADGATE_KAFKA")
     assert waiting.stop(STOP_SECONDS) == 0
-    with Load(deployment, rate=300, seed=32):
+    with Load(deployment, rates=Rates(300), seed=32):
         working = deployment.worker("working")
         deployment.wait_outcomes(100)
         assert working.stop(STOP_SECONDS) == 0
@@ -114,7 +114,7 @@ def test_a_term_signal_ends_a_worker_that_waits_for_its_database(
     with (
         local(lambda: start_postgres(service_folder, fsync=False)) as postgres,
         deployed(kafka_servers, postgres.url, redis_url, topic_prefix, tmp_path, detector) as deployment,
-        Load(deployment, rate=100, seed=33),
+        Load(deployment, rates=Rates(100), seed=33),
     ):
         worker = deployment.worker()
         deployment.wait_outcomes(100)
