@@ -79,9 +79,10 @@ def described() -> dict[str, str]:
 
 
 def table(found: Mapping[str, Any]) -> Table:
+    """For a person; fits 80 columns. stall: the median over a fault's rounds."""
     shown = Table(title=f"{found['rounds']} rounds, {found['records']:,} records", title_justify="left")
-    for name in ("fault", "rounds", "lost", "doubled", "state errors", "stall, median", "stall, longest"):
-        shown.add_column(name, justify="left" if name == "fault" else "right")
+    for name in ("fault", "rounds", "lost", "doubled", "state", "stall", "at most"):
+        shown.add_column(name, justify="left" if name == "fault" else "right", no_wrap=True)
     for fault, row in sorted(found["by_fault"].items()):
         shown.add_row(
             fault,
