@@ -14,7 +14,7 @@ from models.labels import LabelledHistory
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 from models.sequences import TrainingConfig
 from models.train_detector import train
-from ops.bench.faults.traffic import Traffic
+from ops.bench.faults.traffic import FRAUD, Traffic
 
 EVENTS, DAYS, FRAUDS = 6_000, 30, 0.03
 MILLISECONDS_A_DAY = 86_400_000
@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]
 def trained_detector(seed: int, end: int, progress: Progress) -> bytes:
     """A detector's file, learnt from traffic like the load's. end: of its history, epoch milliseconds."""
     events = past_events(end)
-    frauds = (events.amount > 5_000).astype(np.int8)
+    frauds = (events.amount == FRAUD).astype(np.int8)
     config = TrainingConfig(hidden=16, epochs=2, alerts_per_day=5, seed=seed)
     return train(LabelledHistory.matured(events, frauds), config, progress).model.to_bytes()
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from ops.bench.faults.deployment import Deployment
-from ops.bench.faults.traffic import ITEMS, Engagers, Traffic, item_message
+from ops.bench.faults.traffic import FRAUD, ITEMS, Engagers, Traffic, item_message
 
 TICK_SECONDS = 0.05
 #: Enough of them that most behave as usual: an account with a payment every second does not.
@@ -26,6 +26,7 @@ USERS = 400
 RESTLESS_ITEMS = 20
 REPEATED_AMONG = 40
 LATEST_MILLISECONDS = 120_000
+FRAUDS_LABELLED = 0.5
 FLUSH_SECONDS = 60.0
 
 Message = tuple[bytes | None, bytes | None]
@@ -54,7 +55,7 @@ class LoadFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Mix:
     """Shares of the good records that are sent again, accompanied by a bad one, sent with an earlier time than they
-    come in, or followed by a label."""
+    come in, or followed by a label (of frauds it is half)."""
 
     repeated: float = 0.03
     bad: float = 0.01
@@ -163,7 +164,8 @@ class Load:
         transactions = self._traffic.batch(self._number("transactions", self._transactions_a_tick), now)
         for message in transactions:
             self._send_with_company("transactions", self._perhaps_late(message), BAD_TRANSACTIONS)
-            if self._draw.random() < self.mix.labelled:
+            fraud = f'"amount":{FRAUD}'.encode() in message[1]
+            if self._draw.random() < (FRAUDS_LABELLED if fraud else self.mix.labelled):
                 self._send_feedback(message)
         for _ in range(self._number("engagements", self._engagements_a_tick)):
             fields = self._engagers.engagement(now)
@@ -211,7 +213,7 @@ class Load:
             "given_at": event["occurred_at"],
             "kind": "label",
             "event_id": event["event_id"],
-            "label": "fraud" if event["amount"] > 5_000 else "legitimate",
+            "label": "fraud" if event["amount"] == FRAUD else "legitimate",
             "source": "analyst",
         }
         self._labels = [*self._labels, (message[0], json.dumps(fields).encode())][-20:]

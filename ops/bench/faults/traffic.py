@@ -13,6 +13,8 @@ from models.item_content import Item
 
 #: Accounts of the history that detectors for it learn from.
 ACCOUNTS = 300
+#: Far above what anyone pays otherwise.
+FRAUD = 9_900.0
 ITEMS = [
     Item(
         f"item-{number}", f"thing {number % 17} of kind {number % 5}", category=f"kind-{number % 5}", price=1.0 + number
@@ -37,7 +39,7 @@ class Traffic:
         account = draw.integers(0, self.accounts, count)
         usual = np.exp(np.random.default_rng(1).normal(3.5, 0.8, self.accounts))
         amount = usual[account] * np.exp(draw.normal(0, 0.3, count))
-        amount = np.where(draw.random(count) < self.frauds, 9_900.0, np.minimum(amount, 400.0)).round(2)
+        amount = np.where(draw.random(count) < self.frauds, FRAUD, np.minimum(amount, 400.0)).round(2)
         merchant = draw.integers(0, 200, count)
         rows = zip(account.tolist(), amount.tolist(), merchant.tolist(), strict=True)
         messages = [
