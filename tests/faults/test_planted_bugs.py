@@ -27,7 +27,7 @@ def give(world: World, bug: str | None) -> None:
     """Both workers are started anew with it."""
     world.bug = bug
     for name in NAMES:
-        world.stop_worker(name)
+        world.kill_worker(name)
     world.mend()
 
 

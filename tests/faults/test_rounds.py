@@ -11,11 +11,10 @@ from ops.bench.faults.schedule import Round
 from ops.bench.faults.world import World
 
 FAULTS = [
-    "kill_both",
     "kill_before_commit",
     "freeze",
+    "truncate_snapshots",
     "kill_in_swap",
-    "leave",
     "broker_kill",
     "postgres_kill",
     "redis_flush",
