@@ -77,7 +77,7 @@ class Slots:
     def missing(self, partition: int, ids: Iterable[str]) -> list[str]:
         """Those that are not resident, each once, in their order."""
         known = self._by_partition.get(partition, {})
-        return list(dict.fromkeys(entity for entity in ids if entity not in known))
+        return list(dict.fromkeys([entity for entity in ids if entity not in known]))
 
     def drop(self, partition: int) -> npt.NDArray[np.int64]:
         """Forgets a partition; returns the slots that are free now."""

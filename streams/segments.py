@@ -4,8 +4,6 @@ state (models/residents.py); streams/snapshots.py writes and reads them.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from models.residents import Changes, Packed
 from storage.snapshots import SegmentRef
 from streams.state_codec import ActiveFrom, fitting
@@ -32,8 +30,7 @@ def parts_of(changes: Changes, entities: int) -> Iterator[Changes]:
     count = max(1, *(-(-len(packed) // entities) for packed in changes.entities.values()))
     for number in range(count):
         part = {
-            kind: packed.take(np.arange(number * entities, min((number + 1) * entities, len(packed))))
-            for kind, packed in changes.entities.items()
+            kind: packed.part(number * entities, (number + 1) * entities) for kind, packed in changes.entities.items()
         }
         yield Changes(part) if number else Changes(part, changes.gone, changes.whole)
 
