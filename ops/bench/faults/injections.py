@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kafka.admin import KafkaAdminClient
-from kafka.admin._groups import MemberToRemove
+from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from ops.bench.faults import damage, outages
 from ops.bench.faults.moments import arm
