@@ -568,18 +568,23 @@ def test_a_thread_names_a_snapshot_once_it_is_told_of_the_commit(database: Datab
         worker.bench.snapshots.stop()
 
 
-def test_a_worker_that_was_replaced_removes_no_file_of_its_successor(database: Database, tmp_path: Path) -> None:
-    """It named a snapshot while it owned the partition, and comes to clean up when there are two newer ones."""
+def test_a_worker_that_was_replaced_removes_no_file_of_its_successor(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It named a snapshot while it owned the partition, and comes to clean up when there are two newer ones, all on
+    the base of an owner before."""
+    monkeypatch.setattr(snapshot_store, "outgrown", lambda segments: False)
+    run([bounded(database, tmp_path)], [{0: [payment(0)]}, {0: [payment(1)]}])
     first = bounded(database, tmp_path)
-    first.bench.run({0: [payment(0)]}, later())
-    first.bench.run({0: [payment(1)]}, later())
+    first.bench.run({0: [payment(2)]}, later())
+    first.bench.run({0: [payment(3)]}, later())
     store = first.bench.snapshots._store
     assert store is not None
     pruned, store._prune = store._prune, lambda copy: late.append(copy)  # type: ignore[method-assign]
     late: list[Any] = []
     first.bench.snapshots.work()
     second = bounded(database, tmp_path)
-    run([second], [{0: [payment(2 + k)]} for k in range(4)])
+    run([second], [{0: [payment(4 + k)]} for k in range(4)])
     (copy,) = late
     pruned(copy)
     second.start()
