@@ -19,6 +19,10 @@ from streams.ownership import TopicPartition
 Bounds = Mapping[TopicPartition, tuple[int, int]]
 
 
+class ClaimSuperseded(Exception):
+    """A later rebalance began while a claim waited: what it was about is assigned anew."""
+
+
 class Reason(Enum):
     """Why a partition stands still."""
 

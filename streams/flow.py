@@ -13,7 +13,7 @@ import structlog
 
 from storage.database import Database, DatabaseUnavailable
 from streams.batch import Chunk, OwnedPartition
-from streams.claiming import Bounds, Claimed, Claimer, Reason, Stopped, out_of_range
+from streams.claiming import Bounds, Claimed, Claimer, ClaimSuperseded, Reason, Stopped, out_of_range
 from streams.commit import CommitResult
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, KafkaUnavailable
@@ -82,6 +82,7 @@ class Flow:
         self._stopped: dict[TopicPartition, Stopped] = {}
         self._topic_uuids: dict[str, str] = {}
         self._again: dict[TopicPartition, int] = {}
+        self._claims = 0
 
     @property
     def topics(self) -> list[str]:
@@ -176,8 +177,12 @@ class Flow:
 
     async def claim(self, bounds: Bounds, kafka_generation: int) -> dict[TopicPartition, int]:
         """Takes the epochs of what Kafka assigned and returns where to fetch from; nothing of what stands still. Waits
-        while the database is away."""
-        claimed = await asyncio.get_running_loop().run_in_executor(None, self._claim_all, bounds)
+        while the database is away. Raises ClaimSuperseded where a later claim began meanwhile."""
+        self._claims += 1
+        number = self._claims
+        claimed = await asyncio.get_running_loop().run_in_executor(None, self._claim_all, bounds, number)
+        if number != self._claims:
+            raise ClaimSuperseded
         offsets = self._ownership.take(claimed.claims, claimed.uuids, kafka_generation)
         self._topic_uuids = claimed.uuids
         self._again = {}
@@ -313,9 +318,11 @@ class Flow:
     def _backend_pids(self) -> dict[str, int | None]:
         return {topic: pipeline.backend_pid for topic, pipeline in self._pipelines.items()}
 
-    def _claim_all(self, bounds: Bounds) -> Claimed:
+    def _claim_all(self, bounds: Bounds, number: int) -> Claimed:
         failures = 0
         while True:
+            if number != self._claims:
+                raise ClaimSuperseded
             try:
                 return self._claimer.claim(bounds, self._backend_pids())
             except (DatabaseUnavailable, KafkaUnavailable) as error:

@@ -22,6 +22,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.batch import Chunk, OwnedPartition
+from streams.claiming import ClaimSuperseded
 from streams.ownership import TopicPartition
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ FETCH_SECONDS = 0.25
 #: While some partitions' pipelines are full, the others are polled this long: the wait ends with new records only, not
 #: with new room, and a pipeline that has worked off its buffer must not stand idle meanwhile.
 POLL_BESIDE_FULL = 0.01
+#: Faust's patience with a claim is that for a request to the broker, 90 seconds.
+SETTLE_SECONDS = 30.0
 #: Between two looks at where an idle consumer stands, for the watchdog.
 POSITIONS_SECONDS = 5.0
 
@@ -88,6 +91,8 @@ class Consumer(driver.Consumer):
     """Chunks instead of records; SQL's offsets instead of Kafka's."""
 
     _positions_due = 0.0
+    _settlings = 0
+    _crashing: "asyncio.Future[None] | None" = None
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
@@ -132,15 +137,40 @@ class Consumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets.
 
-        A fetch from before the rebalance must not outlast the seek: its result is dropped, while aiokafka's position
+        A claim may have to wait for the database for long, and Faust gives up after a request's time, with all later
+        rebalances. So it is told to go on before that; nothing is fetched until the claim has settled where."""
+        settling = asyncio.ensure_future(self._settle())
+        try:
+            await asyncio.wait({settling}, timeout=SETTLE_SECONDS)
+            if settling.done():
+                return settling.result()
+        except asyncio.CancelledError:  # the next rebalance began
+            settling.add_done_callback(self._settled_alone)
+            raise
+        settling.add_done_callback(self._settled_alone)
+        return {}
+
+    async def _settle(self) -> Mapping[TP, int]:
+        """A fetch from before the rebalance must not outlast the seek: its result is dropped, while aiokafka's position
         has passed the records in it."""
         thread = cast(ConsumerThread, self._thread)
         thread.held = True
+        self._settlings += 1
+        number = self._settlings
         try:
             await thread.call_thread(thread.fetches_ended)
             return await self._claim_and_seek()
+        except ClaimSuperseded:
+            return {}
         finally:
-            thread.held = False
+            if number == self._settlings:
+                thread.held = False
+
+    def _settled_alone(self, settling: "asyncio.Future[Any]") -> None:
+        """Nobody waited any more for a claim that failed."""
+        app = cast("FlowApp", self.app)
+        if not settling.cancelled() and (error := settling.exception()) is not None and not app.should_stop:
+            self._crashing = asyncio.ensure_future(app.crash(error))
 
     async def _claim_and_seek(self) -> Mapping[TP, int]:
         app = cast("FlowApp", self.app)

@@ -1,6 +1,7 @@
 """Claims, releases and deliveries: where reading goes on, what stops it, and what is refused."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from storage.partition_counts import latest_count, rescale
 from storage.progress import all_progress
 from streams.batch import Chunk
 from streams.buffer import ChunkBuffer
+from streams.claiming import ClaimSuperseded
 from streams.flow import Flow
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, TopicMissing, admin_client, describe_topics
@@ -313,6 +315,30 @@ def test_a_claim_that_waits_gives_up_when_the_worker_stops(kafka_servers: str, d
     here.flow._sleep = lambda seconds: here.flow.stop_waiting() if len(here.naps) > 2 else here.naps.append(seconds)
     with pytest.raises(DatabaseUnavailable):
         here.claim({0: (0, 5)})
+
+
+def test_a_claim_that_waits_gives_way_to_one_of_a_later_rebalance(
+    kafka_servers: str, database: Database, topic: str
+) -> None:
+    """It would else take the epochs from it as soon as the database is back."""
+    refusals = ["away"] * 3
+    here = world(kafka_servers, AwayForClaims(database.engine, refusals), topic)
+    wanted = {(topic, 0): (0, 5)}
+
+    async def claims() -> list[Any]:
+        waiting = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        here.flow._sleep = lambda seconds: loop.call_soon_threadsafe(waiting.set) and time.sleep(0.05)
+        first = asyncio.ensure_future(here.flow.claim(wanted, 1))
+        await waiting.wait()
+        second = asyncio.ensure_future(here.flow.claim(wanted, 2))
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    early, late = asyncio.run(claims())
+    assert isinstance(early, ClaimSuperseded)
+    assert late == {(topic, 0): 0}
+    with database.reading() as connection:
+        assert [row.epoch for row in all_progress(connection)] == [here.ownership.owned(topic)[0].claim.epoch]  # type: ignore[index]
 
 
 def test_a_read_or_commit_that_finds_the_database_away_waits_longer_each_time_until_the_worker_stops(

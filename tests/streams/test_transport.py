@@ -199,6 +199,52 @@ def test_no_record_is_passed_over_when_a_fetch_outlasts_a_rebalance(
     assert [flow.values(partition) for partition in range(PARTITIONS)] == [numbered(0, 5)] * PARTITIONS
 
 
+class SlowFlow(RecordingFlow):
+    """Its claims wait, as for a database that is away."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.begun = 0
+        self.there = asyncio.Event()
+
+    async def claim(
+        self, bounds: Mapping[TopicPartition, tuple[int, int]], kafka_generation: int
+    ) -> dict[TopicPartition, int]:
+        self.begun += 1
+        await self.there.wait()
+        return await super().claim(bounds, kafka_generation)
+
+
+def test_a_claim_that_takes_longer_than_any_request_to_the_broker_may_is_not_given_up(
+    kafka_servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust waits for it no longer than for a request, and is deaf to rebalances from then on."""
+    monkeypatch.setattr(transport, "SETTLE_SECONDS", 0.5)
+
+    async def consume() -> SlowFlow:
+        flow = SlowFlow(topic)
+        flow.there.set()
+        async with running(flow, kafka_servers, topic) as app:
+            loop = asyncio.get_running_loop()
+            await flow.until(lambda: flow.claims and not app.rebalancing)
+            flow.there.clear()
+            recovery: Any = app.tables.recovery
+            wait = recovery._wait
+            recovery._wait = lambda coroutine, timeout=None: wait(coroutine, timeout=2.0)  # instead of 90 s
+            visitor = Visitor(kafka_servers, topic)
+            await flow.until(lambda: flow.begun == 2 and not app.rebalancing)
+            await loop.run_in_executor(None, produce, kafka_servers, topic, numbered(0, 20), 0)
+            await loop.run_in_executor(None, produce, kafka_servers, topic, numbered(0, 20), 1)
+            assert not any(flow.records.values())
+            flow.there.set()
+            await flow.until(lambda: any(len(records) == 20 for records in flow.records.values()))
+            await loop.run_in_executor(None, visitor.leave)
+        return flow
+
+    flow = asyncio.run(consume())
+    assert numbered(0, 20) in [flow.values(partition) for partition in range(PARTITIONS)]
+
+
 def commit_in_kafka(servers: str, topic: str, offset: int) -> None:
     """Commits for the topic's group, which has no members yet."""
     consumer = PlainConsumer({"bootstrap.servers": servers, "group.id": topic})
