@@ -1,4 +1,4 @@
-"""Whole workers on real services: a deployment on the session's (tests/deployment.py), and worlds of the fault
+"""Whole workers on real services: a deployment on the session's (tests/deployment.py), and a world of the fault
 benchmark, whose services may be killed."""
 
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.bench.faults.audit import Auditor
 from ops.bench.faults.world import World, world
 from ops.service import ServiceUnavailable
 from tests.conftest import cannot_be_had
@@ -15,11 +16,11 @@ from tests.flow_fixtures import deploy, deployment, detector
 __all__ = ["deploy", "deployment", "detector"]
 
 
-@pytest.fixture(scope="module")
-def running_world(kafka_servers: str, services_folder: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """Two workers under load. kafka_servers is asked for because Kafka's jars are fetched with it, outside a test's
-    bound."""
-    folder = services_folder / request.module.__name__.rpartition(".")[2]
+@pytest.fixture(scope="session")
+def running_world(kafka_servers: str, services_folder: Path) -> Iterator[World]:
+    """Two workers under load, first for the faults (test_faults.py), then for the bugs (test_planted_bugs.py), which
+    spoil it. kafka_servers is asked for because Kafka's jars are fetched with it, outside a test's bound."""
+    folder = services_folder / "world"
     folder.mkdir()
     with ExitStack() as cleanup:
         try:
@@ -27,3 +28,8 @@ def running_world(kafka_servers: str, services_folder: Path, request: pytest.Fix
         except ServiceUnavailable as error:
             cannot_be_had(str(error))
         yield made
+
+
+@pytest.fixture(scope="session")
+def auditor(running_world: World) -> Auditor:
+    return Auditor.of(running_world.deployment)

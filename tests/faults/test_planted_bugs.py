@@ -18,11 +18,6 @@ COMPLAINTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def auditor(running_world: World) -> Auditor:
-    return Auditor.of(running_world.deployment)
-
-
 def give(world: World, bug: str | None) -> None:
     """Both workers are started anew with it."""
     world.bug = bug

@@ -14,18 +14,12 @@ FAULTS = [
     "kill_before_commit",
     "freeze",
     "truncate_snapshots",
-    "kill_in_swap",
     "broker_kill",
     "postgres_kill",
     "redis_flush",
     "disorder",
     "corrupt_model",
 ]
-
-
-@pytest.fixture(scope="module")
-def auditor(running_world: World) -> Auditor:
-    return Auditor.of(running_world.deployment)
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)), ids=FAULTS)
