@@ -6,6 +6,7 @@ The Faust app (app.py) calls it for everything that happens; it starts and ends 
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -104,12 +105,10 @@ class Flow:
     def stop(self) -> None:
         """Finishes what is at hand; called off the event loop, after Kafka's consumer has stopped."""
         self.stop_waiting()
-        for pipeline in self._pipelines.values():
-            pipeline.stop(self._drain_seconds)
-        for relay in self._relays:
-            relay.stop(self._drain_seconds)
-        for thread in self._background:
-            thread.stop()
+        with ThreadPoolExecutor() as together:  # where services are away, each takes as long as it may
+            list(together.map(lambda pipeline: pipeline.stop(self._drain_seconds), self._pipelines.values()))
+            list(together.map(lambda relay: relay.stop(self._drain_seconds), self._relays))
+            list(together.map(lambda thread: thread.stop(), self._background))
 
     def health(self) -> dict[str, Any]:
         """Ready once partitions are claimed (or there are none for us) and every thread works; a partition that stands
