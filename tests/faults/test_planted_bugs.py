@@ -8,13 +8,14 @@ from ops.bench.faults.rounds import Result, run_round
 from ops.bench.faults.schedule import Round
 from ops.bench.faults.world import NAMES, World
 
-#: What is said of each, and how it counts. The last one spoils the states for good.
+#: What is said of each (one of these: whether a batch is cut the same way once more is chance), and how it counts. The
+#: last one spoils the states for good.
 COMPLAINTS = {
-    "publish_before_commit": ("repeated in Kafka with another content", "doubled"),
-    "replay_that_emits": ("repeated in Kafka with another content", "doubled"),
-    "relay_that_skips": ("in SQL, not in Kafka", "lost"),
-    "no_epoch_check": ("outcome none", "lost"),
-    "state_lost": ("undisturbed", "state_errors"),
+    "publish_before_commit": (("repeated in Kafka with another content", "in Kafka, not in SQL"), "doubled"),
+    "replay_that_emits": (("repeated in Kafka with another content",), "doubled"),
+    "relay_that_skips": (("in SQL, not in Kafka",), "lost"),
+    "no_epoch_check": (("outcome none",), "lost"),
+    "state_lost": (("undisturbed",), "state_errors"),
 }
 
 
@@ -41,9 +42,10 @@ def test_a_world_without_a_bug_gives_no_reason_to_complain(running_world: World,
 @pytest.mark.parametrize("number", range(len(COMPLAINTS)), ids=list(COMPLAINTS))
 def test_a_planted_bug_is_found_and_named(running_world: World, auditor: Auditor, number: int) -> None:
     bug = list(COMPLAINTS)[number]
-    text, kind = COMPLAINTS[bug]
+    texts, kind = COMPLAINTS[bug]
     result = round_with(running_world, auditor, bug, number)
-    assert any(text in violation for violation in result.violations), list(result.violations)
+    found = [violation for violation in result.violations if any(text in violation for text in texts)]
+    assert found, list(result.violations)
     assert getattr(result, kind) > 0
 
 
