@@ -4,6 +4,7 @@ The only place, with streams/alert_rows.py and streams/items.py, that knows how 
 tables. No I/O.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class ShadowRows:
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shares:
     """Whose rows of a batch are whose: so many rows belong to each claim, one after the other."""
 
@@ -67,7 +68,7 @@ class Shares:
         """int32[n]: of each row."""
         return np.array([claim.partition for claim in self.claims], np.int32)[self.owner]
 
-    @property
+    @functools.cached_property
     def owner(self) -> npt.NDArray[np.intp]:
         """intp[n]: which claim each row belongs to."""
         return np.repeat(np.arange(len(self.claims)), self.rows)
