@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 500
 #: Rows that one outbox of one partition holds in memory; what goes beyond them is read from SQL.
 MOST_HELD = 5_000
 #: Cursors move after this long without anything to publish, or after so many publications in a row.
-CURSOR_IDLE_SECONDS, CURSOR_ROUNDS = 0.05, 50
+CURSOR_IDLE_SECONDS, CURSOR_ROUNDS = 0.05, 10
 
 
 class SinkUnavailable(Exception):
