@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ops.bench.faults.audit import Auditor, Findings, settled
@@ -131,12 +132,12 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
     rows = {}
     for fault in dict.fromkeys(result.fault for result in results):
         own = [result for result in results if result.fault == fault]
-        stalls = sorted(result.stall_seconds for result in own)
+        stalls = [result.stall_seconds for result in own]
         rows[fault] = {
             "rounds": len(own),
             **{name: sum(getattr(result, name) for result in own) for name in ("lost", "doubled", "state_errors")},
-            "median_stall_seconds": stalls[len(stalls) // 2],
-            "max_stall_seconds": stalls[-1],
+            "median_stall_seconds": median(stalls),
+            "max_stall_seconds": max(stalls),
             "alert_repeats": sum(result.alert_repeats for result in own),
             "slate_repeats": sum(result.slate_repeats for result in own),
             "ended": sum(len(result.ended) for result in own),
