@@ -82,7 +82,7 @@ def run_stalls(*, quiet: bool, contestants: Sequence[str] = (HEADGATE, *PEERS)) 
 
 
 def headgate(services: Services) -> Stalled:
-    """Two workers with their defaults."""
+    """Two workers with their defaults; SQL must hold each event once. Raises BenchmarkFailed, NeverHappened."""
     work = services.folder / HEADGATE
     work.mkdir()
     model = trained_detector(0, round(utc_now().timestamp() * 1000), lambda stage, done: None)
@@ -94,7 +94,11 @@ def headgate(services: Services) -> Stalled:
             return [deployment.worker(name) for name in ("one", "two")]
 
         traffic = Traffic(services.kafka, deployment.transactions, f"{deployment.prefix}predictions")
-        return measured(HEADGATE, traffic, f"{deployment.prefix}headgate", start)
+        found = measured(HEADGATE, traffic, f"{deployment.prefix}headgate", start)
+        ((rows, different),) = deployment.sql("SELECT count(*), count(DISTINCT event_id) FROM predictions")
+        if not rows == different == found.events:
+            raise BenchmarkFailed(f"{found.events} events, but {rows} predictions of {different} events in SQL")
+        return found
 
 
 def peer(services: Services, name: str) -> Stalled:
