@@ -95,7 +95,8 @@ def headgate(services: Services) -> Stalled:
 
         traffic = Traffic(services.kafka, deployment.transactions, f"{deployment.prefix}predictions")
         found = measured(HEADGATE, traffic, f"{deployment.prefix}headgate", start)
-        ((rows, different),) = deployment.sql("SELECT count(*), count(DISTINCT event_id) FROM predictions")
+        rows = deployment.value("SELECT count(*) FROM predictions")
+        different = deployment.value("SELECT count(DISTINCT event_id) FROM predictions")
         if not rows == different == found.events:
             raise BenchmarkFailed(f"{found.events} events, but {rows} predictions of {different} events in SQL")
         return found
