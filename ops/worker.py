@@ -37,6 +37,7 @@ from streams.kafka import (
     check_broker,
     describe_topics,
 )
+from streams.leaving import leave_group
 from streams.periodic import Periodic
 from streams.watchdog import LOOK_SECONDS
 
@@ -184,7 +185,7 @@ async def _serve(
         finally:
             log.info("worker stops", worker=worker)
             watchdog.stop()
-            await _stop(app, flow)
+            await _stop(app, flow, lambda: leave_group(kafka, app.conf.id, worker))
     problem = flow.failure or app.crash_reason
     if problem is not None:
         raise WorkerFailed(f"{type(problem).__name__}: {problem}") from problem
@@ -200,8 +201,9 @@ async def _until_stopped(app: FlowApp, flow: Flow, stop: asyncio.Event) -> None:
         task.cancel()
 
 
-async def _stop(app: FlowApp, flow: Flow) -> None:
-    """Finishes what is at hand. A claim that waits for the database keeps neither Faust nor the process alive."""
+async def _stop(app: FlowApp, flow: Flow, leave: Callable[[], bool]) -> None:
+    """Finishes what is at hand, and hands over. A claim that waits for the database keeps neither Faust nor the process
+    alive."""
     await flow.release()
     flow.stop_waiting()
     try:
@@ -209,7 +211,12 @@ async def _stop(app: FlowApp, flow: Flow) -> None:
             await asyncio.wait_for(app.stop(), STOP_SECONDS)
     except TimeoutError:
         log.warning("the Kafka consumer did not stop in time", seconds=STOP_SECONDS)
-    await asyncio.get_running_loop().run_in_executor(None, flow.stop)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.run_in_executor(None, leave)
+    except KafkaUnavailable as error:
+        log.warning("others have to wait for the session's end", error=str(error))
+    await loop.run_in_executor(None, flow.stop)
 
 
 async def _crash(app: object) -> None:

@@ -103,6 +103,18 @@ def test_a_worker_that_is_back_within_its_session_keeps_its_partitions_and_the_o
     assert [first.stop(), back.stop()] == [0, 0]
 
 
+def test_a_worker_that_is_told_to_stop_hands_over_without_waiting_for_its_sessions_end(deploy: Deploy) -> None:
+    deployment = deploy(SESSION_TIMEOUT_SECONDS="120")
+    first, second = deployment.worker("first"), deployment.worker("second")
+    wait_until("they share all", lambda: len(held(first) or ()) == len(held(second) or ()) == len(TOPICS), 120)
+    assert second.stop() == 0
+    wait_until("the other owns all", lambda: len(held(first) or ()) == 2 * len(TOPICS), 60)
+    send(deployment, 0, 40)
+    comes_to_pass(deployment, "everything is read", lambda: deployment.outcomes() == 40)
+    assert first.stop() == 0
+    assert "could not leave" not in first.output() + second.output()
+
+
 def all_rows(deployment: Deployment) -> list[ProgressRow]:
     return [row for topic in TOPICS for row in deployment.progress(f"{deployment.prefix}{topic}").values()]
 

@@ -1,0 +1,35 @@
+"""A worker that stops for good, or for longer than a session, leaves its consumer group at once.
+
+Static membership keeps a member's partitions for it until its session ends. That is right where it died and is started
+again; one that is told to stop hands over to the others, who would stand still meanwhile. Where there are no others
+nothing is gained, and a new start finds its partitions waiting.
+"""
+
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.errors import KafkaError
+
+from streams.kafka import KafkaSettings, KafkaUnavailable
+
+REQUEST_MILLISECONDS = 3_000
+
+
+def leave_group(settings: KafkaSettings, group: str, worker: str) -> bool:
+    """Takes a static member that reads no more out of its group; False where it is the only one. Raises
+    KafkaUnavailable."""
+    servers = [server.strip() for server in settings.servers.split(",")]
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=servers,
+            client_id=settings.client_id,
+            request_timeout_ms=REQUEST_MILLISECONDS,
+            bootstrap_timeout_ms=REQUEST_MILLISECONDS,
+        )
+        try:
+            others = len(admin.describe_groups([group])[group]["members"]) > 1
+            if others:
+                admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
+            return others
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise KafkaUnavailable(f"{worker} could not leave the group {group}: {error}") from error
