@@ -56,11 +56,6 @@ class Packed:
         nothing = np.zeros((len(self), units), np.float32)
         return Packed(self.ids, self.touched, self.rows, nothing, np.zeros(len(self), np.bool_))
 
-    @property
-    def nbytes(self) -> int:
-        """Without the ids."""
-        return self.touched.nbytes + self.rows.nbytes + self.hidden.nbytes + self.current.nbytes
-
     @staticmethod
     def concatenate(parts: Sequence["Packed"]) -> "Packed":
         """At least one, of one kind of entities and one network."""
@@ -82,6 +77,18 @@ class Changes:
     def __len__(self) -> int:
         """Entities that moved on."""
         return sum(map(len, self.entities.values()))
+
+    @property
+    def ids(self) -> "ChangedIds":
+        return ChangedIds({kind: packed.ids for kind, packed in self.entities.items()}, self.gone)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedIds:
+    """Who became different in a partition, without their states: by kind, those that moved on and those that left."""
+
+    moved: Mapping[str, Sequence[str]]
+    gone: Mapping[str, Sequence[str]]
 
 
 def added_up(layers: Iterable[Changes]) -> Iterator[Changes]:
@@ -162,9 +169,9 @@ class Residents:
         slots, gone = self._slots.take_changes(partition)
         return self._pack(slots), gone
 
-    def change_again(self, partition: int, packed: Packed, gone: Sequence[str]) -> None:
+    def change_again(self, partition: int, ids: Sequence[str], gone: Sequence[str]) -> None:
         """Changes that were taken and came to nothing are changes still."""
-        self._slots.change_again(partition, packed.ids, gone)
+        self._slots.change_again(partition, ids, gone)
 
     def gone(self, partition: int) -> int:
         """How many left since changes were last taken."""
@@ -234,10 +241,10 @@ class Kept:
             {} if self._whole is None else self._whole.of_partition(partition),
         )
 
-    def change_again(self, partition: int, changes: Changes) -> None:
+    def change_again(self, partition: int, changes: ChangedIds) -> None:
         """Changes that were taken and came to nothing are changes still."""
         for name, residents in self.kinds.items():
-            residents.change_again(partition, changes.entities[name], changes.gone[name])
+            residents.change_again(partition, changes.moved[name], changes.gone[name])
 
     def admit(self, partition: int, changes: Changes) -> None:
         """Part of a snapshot, none of whose entities is resident."""

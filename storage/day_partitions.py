@@ -68,10 +68,6 @@ class DayPartition:
     first: date | None
     end: date | None
 
-    @property
-    def is_default(self) -> bool:
-        return self.end is None
-
 
 def partitions_of(connection: Connection, table: str) -> list[DayPartition]:
     """By their days, the default one last; none on SQLite."""

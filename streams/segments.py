@@ -10,6 +10,8 @@ from streams.state_codec import ActiveFrom, fitting
 
 #: In the names of segments.
 BASE, DELTA = "base", "delta"
+#: Segments of what changed since the base: a restore opens each one, and the manifest lists them.
+MOST_DELTAS = 100
 
 
 def of_activation(changes: Changes, own: ActiveFrom, wanted: ActiveFrom | None, units: Mapping[str, int]) -> Changes:
@@ -19,9 +21,10 @@ def of_activation(changes: Changes, own: ActiveFrom, wanted: ActiveFrom | None, 
 
 
 def outgrown(segments: Sequence[SegmentRef]) -> bool:
-    """Whether what changed since the base takes more than the base."""
-    base = sum(segment.size_bytes for segment in segments if BASE in segment.name)
-    return sum(segment.size_bytes for segment in segments) > 2 * base
+    """Whether what changed since the base takes more than the base, or too many segments."""
+    base = [segment.size_bytes for segment in segments if BASE in segment.name]
+    larger = sum(segment.size_bytes for segment in segments) > 2 * sum(base)
+    return larger or len(segments) - len(base) > MOST_DELTAS
 
 
 def parts_of(changes: Changes, entities: int) -> Iterator[Changes]:

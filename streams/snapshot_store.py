@@ -9,7 +9,7 @@ from datetime import datetime
 
 import structlog
 
-from models.residents import Changes, Kept, added_up
+from models.residents import ChangedIds, Changes, Kept, added_up
 from storage.database import Database, DatabaseUnavailable
 from storage.snapshots import (
     Manifest,
@@ -39,13 +39,13 @@ ANY_OFFSET = 2**62
 @dataclass(slots=True)
 class Chain:
     """What is on disk of a partition's state. manifest: the newest, which the next builds on; refused: snapshots of no
-    further use, forgotten with the next; returned: changes that came to nothing; broken: a file that the next builds on
+    further use, forgotten with the next; returned: whose changes came to nothing; broken: a file that the next builds on
     is damaged, so all has to be written once more. While the thread has a copy at hand these are its own. The others
     are the compute thread's; again: there is something to copy although the partition did not move."""
 
     manifest: Manifest | None
     refused: list[SnapshotRecord]
-    returned: list[Changes] = field(default_factory=list)
+    returned: list[ChangedIds] = field(default_factory=list)
     broken: bool = False
     copied_until: int = 0
     copied_at: float | None = None

@@ -2,7 +2,7 @@
 in SQL once SQL has passed its offset under our epoch; a restore begins with the newest that can be read.
 
 A partition's snapshot is a chain of segments (snapshot_store.py): a base, and what changed since in each delta. When
-the deltas together are larger than the base, the thread merges them into a new one. What cannot be written or committed
+the deltas together are larger than the base, or many, the thread merges them into a new one. What cannot be written or committed
 is copied again with the next; what cannot be read is refused, and the snapshot before it is used, or SQL alone. A
 snapshot only ever saves time: the worker goes on without.
 """
@@ -278,7 +278,7 @@ class Snapshots:
             self._warnings[partition] = (
                 f"{self._topic}/{partition} has no new snapshot, so a restore takes longer: {error}"
             )
-        copy.chain.returned.append(copy.changes)
+        copy.chain.returned.append(copy.changes.ids)
         self._put_down()
 
     def _put_down(self) -> None:

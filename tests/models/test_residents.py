@@ -230,7 +230,7 @@ def test_changes_that_came_to_nothing_are_taken_again() -> None:
     assert source.kept.leaving.evict(0, 1).ids == ["account-0"]
     lost = source.kept.take_changes(0)
     assert sorted(source.kept.leaving.evict(0, 3).ids) == ["account-1", "account-4", "account-5"]
-    source.kept.change_again(0, lost)
+    source.kept.change_again(0, lost.ids)
     changes = source.kept.take_changes(0)
     assert sorted(changes.entities["accounts"].ids) == ["account-2", "account-3"]
     assert sorted(changes.gone["accounts"]) == ["account-0", "account-1", "account-4", "account-5"]

@@ -1,6 +1,7 @@
 """Snapshots, the cold tier and restores of both streams: whatever is thrown away, results are those of an undisturbed
 run."""
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,7 +18,7 @@ from models.scoring import Scorer
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import claim_partitions, record_control
 from storage.retention import PRUNED_CONTROL
-from storage.snapshots import SnapshotFiles
+from storage.snapshots import SegmentRef, SnapshotFiles
 from streams import segments, snapshot_store, snapshots
 from streams.batch import PreparedBatch
 from streams.cold_tier import WriteColdStates
@@ -426,6 +427,20 @@ def test_a_folder_that_takes_no_files_is_told_of_and_the_next_snapshot_holds_all
     assert_same_results(shaken, calm)
 
 
+def test_a_copy_that_came_to_nothing_leaves_no_states_in_memory(database: Database, tmp_path: Path) -> None:
+    worker = bounded(database, tmp_path)
+    (tmp_path / "state").write_text("no folder")
+    worker.bench.run({0: [payment(0)]}, later())
+    worker.bench.run({0: [payment(1)]}, later())
+    copy = worker.bench.snapshots._copy
+    assert copy is not None
+    rows, chain = weakref.ref(copy.changes.entities["accounts"].rows), copy.chain
+    del copy
+    worker.bench.snapshots.work()
+    assert [list(ids.moved["accounts"]) for ids in chain.returned] == [["a"]]
+    assert rows() is None
+
+
 def test_who_leaves_while_no_snapshot_can_be_made_is_not_remembered_for_ever(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -483,6 +498,14 @@ def test_deltas_are_merged_into_a_new_base_and_files_of_no_snapshot_are_removed(
     shaken.start()
     run([calm, shaken], parts[40:])
     assert_same_results(shaken, calm)
+
+
+def test_small_deltas_on_a_large_base_are_merged_before_there_are_many() -> None:
+    base = [SegmentRef(f"1-1-base-{number}", "", 1_000_000, 1) for number in range(300)]
+    deltas = [SegmentRef(f"1-{2 + number}-delta-0", "", 10, 1) for number in range(segments.MOST_DELTAS + 1)]
+    assert not segments.outgrown(base)
+    assert not segments.outgrown(base + deltas[:-1])
+    assert segments.outgrown(base + deltas)
 
 
 # When a snapshot is named.
