@@ -2,23 +2,24 @@
 other days too. SQLite has the latter only.
 
 A day is needed as long as one of its rows is: by the restore of a partition, which begins at one of its two kept
-snapshots; by the next version of what labels say; by a relay that has yet to publish it. Why training needs days is
-not known here.
+snapshots, or without them with rows of the whole topic if that was rescaled; by the next version of what labels say; by
+a relay that has yet to publish it. Why training needs days is not known here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, Date, bindparam, text
+from sqlalchemy import Connection, Date, bindparam, select, text
 
 from storage.cold_states import remove_superseded
 from storage.database import Database, LockUnavailable
 from storage.day_partitions import LOCK_TIMEOUT, STEP_FROM_DAY_TO_DAY, days_from, days_since, partitions_of
 from storage.label_state import newest_version
+from storage.partition_counts import latest_count
 from storage.progress import record_control
 from storage.snapshots import KEPT_SNAPSHOTS, SnapshotRecord, latest_snapshots
-from storage.tables import Engagement, LogKey, Prediction, Recommendation, Transaction
+from storage.tables import Engagement, LogKey, Prediction, Recommendation, StreamProgress, Transaction
 
 TRANSACTIONS, ENGAGEMENTS = "transactions", "engagements"
 #: Kind of topic -> its tables.
@@ -97,6 +98,28 @@ def needed_to_restore(connection: Connection, kind: str, one: LogPartition, begi
     if begin is None:
         return _need(first, f"{one} has fewer than {KEPT_SNAPSHOTS} snapshots that can be read")
     return _need(first, f"{one} is restored from offset {begin} on")
+
+
+def needed_since_rescale(connection: Connection, kind: str, begins: Mapping[LogPartition, int | None]) -> list[Need]:
+    """begins: of every partition claimed, as restore_begins has it. What a rescaled topic has of any partition, as long
+    as one of its partitions, claimed or not, is restored without a snapshot: it begins with rows of all the others."""
+    topics: dict[tuple[str, int], list[LogPartition]] = {}
+    for one in begins:
+        topics.setdefault((one.topic, one.generation), []).append(one)
+    needs = []
+    for (topic, generation), partitions in topics.items():
+        uuid = select(StreamProgress.topic_uuid).where(StreamProgress.topic_generation == generation).limit(1)
+        count = latest_count(connection, topic, connection.execute(uuid).scalar_one())
+        if count is None or not any(count.boundaries.values()):
+            continue
+        ready = {one.partition for one in partitions if begins[one] is not None}
+        lacking = next((number for number in range(count.partitions) if number not in ready), None)
+        days = [_first_day(connection, one, 0, *_RESTORED_FROM[kind]) for one in partitions]
+        first = min((day for day in days if day is not None), default=None)
+        if lacking is not None and first is not None:
+            what = f"{topic}/{lacking} has fewer than {KEPT_SNAPSHOTS} snapshots that can be read"
+            needs.append(Need(first, f"{topic} was rescaled and {what}"))
+    return needs
 
 
 def needed_for_labels(connection: Connection, one: LogPartition) -> Need | None:

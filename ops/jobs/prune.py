@@ -21,6 +21,7 @@ from storage.retention import (
     current_partitions,
     has_rows_before,
     needed_for_labels,
+    needed_since_rescale,
     needed_to_publish,
     needed_to_restore,
     note_pruned,
@@ -139,6 +140,7 @@ def plan_topic(database: Database, files: SnapshotFiles, rules: RetentionRules, 
         partitions = current_partitions(connection, kind)
         begins = {one: restore_begins(connection, one, lambda record: _readable(files, record)) for one in partitions}
         needs = [needed_to_restore(connection, kind, one, begin) for one, begin in begins.items()]
+        needs += needed_since_rescale(connection, kind, begins)
         also = needed_for_labels if kind == TRANSACTIONS else needed_to_publish
         needs += [also(connection, one) for one in partitions]
         stored = {day for table in TABLES[kind] for day in stored_days(connection, table)}

@@ -15,6 +15,7 @@ from storage.cold_states import write_cold_states
 from storage.database import Database, open_database, upgrade
 from storage.day_partitions import ensure_days, partitions_of
 from storage.exclusive import AlreadyRunning, exclusively
+from storage.partition_counts import rescale, settle_count
 from storage.progress import Advance, Claim, advance, claim_cursor, claim_partitions, latest_control
 from storage.retention import PRUNED_CONTROL, TABLES, TableBusy, remove_days
 from storage.snapshots import Manifest, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
@@ -74,10 +75,9 @@ def claimed(database: Database, topic: str) -> Claim:
 
 def snapshot(database: Database, files: SnapshotFiles, claim: Claim, next_offset: int) -> Manifest:
     name = segment_name(claim.epoch, next_offset, "base")
-    segment = files.write_segment(claim.topic_generation, 0, name, {"a": np.arange(3)}, rows=3)
-    manifest = Manifest(
-        claim.topic_generation, 0, claim.epoch, next_offset, claim.topic, "accounts:1", None, None, (segment,)
-    )
+    place = claim.topic_generation, claim.partition
+    segment = files.write_segment(*place, name, {"a": np.arange(3)}, rows=3)
+    manifest = Manifest(*place, claim.epoch, next_offset, claim.topic, "accounts:1", None, None, (segment,))
     with database.begin() as connection:
         assert publish_snapshot(connection, manifest, *files.write_manifest(manifest), NOW)
     return manifest
@@ -199,18 +199,48 @@ def test_without_two_snapshots_that_can_be_read_nothing_of_the_topic_goes(
     assert days_left(database) == all_of(DAYS, DAYS[OLD:])
 
 
+def claim_second(database: Database) -> Claim:
+    topic = {"topic": "transactions", "topic_uuid": "transactions"}
+    return claim_partitions(database, **topic, start_offsets={1: 0}, owner="w", backend_pid=None, now=NOW)[1]
+
+
 def test_a_partition_that_nothing_ever_came_from_keeps_nothing(database: Database, files: SnapshotFiles) -> None:
     lets_go(database, files)
-    claim_partitions(
-        database,
-        topic="transactions",
-        topic_uuid="transactions",
-        start_offsets={1: 0},
-        owner="w",
-        backend_pid=None,
-        now=NOW,
-    )
+    claim_second(database)
     assert prune(database, files).kept["transactions"] == []
+
+
+def rescaled(database: Database, partitions: int) -> None:
+    """All ten records were read by then."""
+    claimed(database, "transactions")
+    topic = {"topic": "transactions", "topic_uuid": "transactions"}
+    seen, _ = settle_count(database, **topic, partitions=1, keyed=True, by="w", now=NOW)
+    rescale(database, **topic, seen=seen, partitions=partitions, partitioner="murmur2", by="w", now=NOW)
+
+
+@pytest.mark.parametrize("second", ["never claimed", "idle", "one snapshot"])
+def test_after_a_rescale_nothing_of_the_topic_goes_until_each_partition_has_two_snapshots(
+    database: Database, files: SnapshotFiles, second: str
+) -> None:
+    rescaled(database, 2)
+    lets_go(database, files)
+    if second != "never claimed":
+        claim = claim_second(database)
+        if second == "one snapshot":
+            with database.begin() as connection:
+                advance(connection, [Advance(1, 1, claim.epoch, 0, 3, gaps=3)], NOW)
+            snapshot(database, files, claim, 2)
+    assert prune(database, files).kept == {
+        "transactions": [
+            f"transactions was rescaled and transactions/1 has fewer than 2 snapshots that can be read, since {DAYS[0]}"
+        ],
+        "engagements": [],
+    }
+    assert days_left(database) == all_of(DAYS, DAYS[OLD:])
+    if second == "one snapshot":
+        snapshot(database, files, claim, 3)
+        assert prune(database, files).kept["transactions"] == []
+        assert days_left(database) == all_of(DAYS[OLD:], DAYS[OLD:])
 
 
 def test_partitions_of_a_topic_that_was_created_anew_keep_nothing(database: Database, files: SnapshotFiles) -> None:
