@@ -85,9 +85,11 @@ def claim_partitions(
     backend_pid: int | None,
     now: datetime,
     seen: Mapping[int, int] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[int, Claim]:
     """Takes a new epoch of each partition in start_offsets, which say where one begins that SQL has never seen. With
-    `seen`, only of those that still are at the epoch seen (0: SQL has never seen them).
+    `seen`, only of those that still are at the epoch seen (0: SQL has never seen them). check: called when it is our
+    turn to claim; what it raises gives the claim up.
 
     Where a frozen owner's transaction holds a row, that owner's backend is ended and the claim tried again.
     """
@@ -95,6 +97,7 @@ def claim_partitions(
         try:
             with database.begin() as connection:
                 take_claim_lock(connection)
+                check()
                 return _claim(connection, topic, topic_uuid, start_offsets, owner, backend_pid, now, seen)
         except LockUnavailable:
             if attempt == CLAIM_ATTEMPTS - 1:

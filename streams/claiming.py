@@ -76,16 +76,17 @@ class Claimer:
         bounds: Bounds,
         backend_pids: Mapping[str, int | None],
         seen: Mapping[TopicPartition, int] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Claimed:
-        """With `seen` only what still is at these epochs in SQL. Raises DatabaseUnavailable, KafkaUnavailable and
-        TopicMissing."""
+        """With `seen` only what still is at these epochs in SQL. check: called when it is our turn; what it raises
+        gives the claim up. Raises DatabaseUnavailable, KafkaUnavailable and TopicMissing."""
         topics = sorted({topic for topic, _ in bounds})
         described = describe_topics(self._kafka, topics) if topics else {}
         claimed = Claimed([], {name: topic.uuid for name, topic in described.items()}, [])
         for topic in topics:
             own = {partition: bound for (name, partition), bound in bounds.items() if name == topic}
             known = None if seen is None else {partition: seen[topic, partition] for partition in own}
-            self._claim_topic(claimed, topic, described[topic].partitions, own, backend_pids.get(topic), known)
+            self._claim_topic(claimed, topic, described[topic].partitions, own, backend_pids.get(topic), known, check)
         return claimed
 
     def _claim_topic(
@@ -96,6 +97,7 @@ class Claimer:
         own: Mapping[int, tuple[int, int]],
         backend_pid: int | None,
         seen: Mapping[int, int] | None,
+        check: Callable[[], None],
     ) -> None:
         uuid, now = claimed.uuids[topic], self._clock()
         count, at_first = settle_count(
@@ -123,6 +125,7 @@ class Claimer:
             backend_pid=backend_pid,
             now=now,
             seen=seen,
+            check=check,
         )
         for partition, claim in claims.items():
             claimed.claims.append(claim)

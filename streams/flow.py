@@ -318,12 +318,16 @@ class Flow:
         return {topic: pipeline.backend_pid for topic, pipeline in self._pipelines.items()}
 
     def _claim_all(self, bounds: Bounds, number: int) -> Claimed:
-        failures = 0
-        while True:
+        def check() -> None:
+            """An earlier claim that comes later would take from the later one what it has."""
             if number != self._claims:
                 raise ClaimSuperseded
+
+        failures = 0
+        while True:
+            check()
             try:
-                return self._claimer.claim(bounds, self._backend_pids())
+                return self._claimer.claim(bounds, self._backend_pids(), check=check)
             except (DatabaseUnavailable, KafkaUnavailable) as error:
                 failures += 1
                 if self._stopping:

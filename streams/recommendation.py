@@ -108,6 +108,7 @@ class RecommendationProcessor:
         self._partitions: dict[int, UserPartition] = {}
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
+        self._drop_what_is_gone()
         self._keeping.between_batches(self._standing(), now)
         catalogue = self._catalogue.take(self._recommender.catalogue)
         policy = self._policies.take()
@@ -134,14 +135,17 @@ class RecommendationProcessor:
         return PreparedBatch(works, sum(part.records for part in parts), now, recorded)
 
     def idle(self, now: float) -> PreparedBatch | None:
+        for _ in range(TAKEN_WHEN_IDLE):
+            self._catalogue.take(self._recommender.catalogue)
+        return self.process([], now)
+
+    def _drop_what_is_gone(self) -> None:
+        """The state of a partition that went to another worker is freed once the new assignment is known."""
         owned = self._owned()
         if owned is not None:
             for gone in self._partitions.keys() - {owner.claim.partition for owner in owned}:
                 del self._partitions[gone]
                 self._keeping.drop(gone)
-        for _ in range(TAKEN_WHEN_IDLE):
-            self._catalogue.take(self._recommender.catalogue)
-        return self.process([], now)
 
     def _standing(self) -> Standing:
         return {

@@ -148,12 +148,14 @@ class Relay:
             del self._tails[place]
 
     def settle(self, timeout: float) -> None:
-        """Waits, at most `timeout` seconds, until what is committed is published and the cursors say so."""
+        """Waits, at most `timeout` seconds, until what is committed is published and the cursors say so. What is held
+        after that is let go: partitions may be, and SQL has it."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._stopping or not (self._dirty or self._busy or self._unmoved), timeout)
             self._hurried = False
+            self._tails.clear()
 
     def stop(self, timeout: float) -> None:
         """Publishes what is committed, within `timeout` seconds, and ends the thread."""
@@ -250,6 +252,7 @@ class Relay:
                 position = claim_cursor(connection, outbox.name, self._sink.name, owner.claim, self._clock())
             if position is None:
                 return False
+            self._positions = {place: known for place, known in self._positions.items() if place[:3] != key[:3]}
             self._positions[key] = position
         return True
 

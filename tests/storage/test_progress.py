@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text, update
@@ -56,6 +57,20 @@ def test_each_claim_raises_the_epoch_and_keeps_the_offset(database: Database) ->
     with database.reading() as connection:
         row = read_progress(connection, 1, [0])[0]
     assert (row.owner, row.start_offset, row.next_offset, row.applied) == ("w2", 5, 9, 4)
+
+
+def test_a_claim_that_is_not_wanted_any_more_when_its_turn_comes_takes_nothing(database: Database) -> None:
+    class Unwanted(Exception):
+        pass
+
+    def check() -> None:
+        raise Unwanted
+
+    claim(database, {0: 5})
+    with pytest.raises(Unwanted):
+        claim(database, {0: 5, 1: 0}, check=check)
+    with database.reading() as connection:
+        assert [(row.partition, row.epoch) for row in all_progress(connection)] == [(0, 1)]
 
 
 def test_a_topic_created_anew_gets_a_generation_of_its_own(database: Database) -> None:

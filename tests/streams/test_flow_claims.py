@@ -341,6 +341,22 @@ def test_a_claim_that_waits_gives_way_to_one_of_a_later_rebalance(
         assert [row.epoch for row in all_progress(connection)] == [here.ownership.owned(topic)[0].claim.epoch]  # type: ignore[index]
 
 
+def test_a_claim_that_a_later_one_overtook_on_its_way_to_sql_takes_nothing(here: World, database: Database) -> None:
+    claimer = here.flow._claimer
+    claim = claimer.claim
+
+    def overtaken(bounds: Any, pids: Any, *more: Any, check: Any) -> Any:
+        claim(bounds, pids, *more, check=lambda: None)  # the later one's, meanwhile
+        here.flow._claims += 1
+        return claim(bounds, pids, *more, check=check)
+
+    claimer.claim = overtaken  # type: ignore[method-assign]
+    with pytest.raises(ClaimSuperseded):
+        here.claim({0: (0, 5)})
+    with database.reading() as connection:
+        assert [row.epoch for row in all_progress(connection)] == [1]
+
+
 def test_a_read_or_commit_that_finds_the_database_away_waits_longer_each_time_until_the_worker_stops(
     here: World,
 ) -> None:

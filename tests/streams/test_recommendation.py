@@ -272,14 +272,15 @@ def test_a_large_change_of_the_catalogue_is_taken_over_little_by_little_and_fast
     assert len(shop.recommender.catalogue) == 3 * TAKEN_AT_ONCE
 
 
-def test_a_partition_that_is_gone_leaves_no_users_and_no_popularity(
-    database: Database, partitions: Partitions, stocked: None, tmp_path: Path
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_partition_that_is_gone_leaves_no_users_and_no_popularity_although_others_keep_us_busy(
+    database: Database, partitions: Partitions, stocked: None, tmp_path: Path, busy: bool
 ) -> None:
     shop = shop_of(database, partitions, tmp_path)
     shop.bench.run({0: log(0, 40), 1: [engagement(0, "other", "item-3")]}, NOW)
     assert shop.recommender.resident_users == USERS + 1
     partitions.claim(1)
-    shop.bench.run({}, NOW)
+    shop.bench.run({1: [engagement(1, "other", "item-3")]} if busy else {}, NOW)
     assert shop.recommender.resident_users == 1
     assert np.flatnonzero(shop.recommender._popularity.of_all(ITEMS)).tolist() == [3]
 
