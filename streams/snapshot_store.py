@@ -3,7 +3,6 @@ builds on, and read again. For streams/snapshots.py, which says when.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -39,8 +38,8 @@ ANY_OFFSET = 2**62
 @dataclass(slots=True)
 class Chain:
     """What is on disk of a partition's state. manifest: the newest, which the next builds on; refused: snapshots of no
-    further use, forgotten with the next; returned: whose changes came to nothing; broken: a file that the next builds on
-    is damaged, so all has to be written once more. While the thread has a copy at hand these are its own. The others
+    further use, forgotten with the next; returned: whose changes came to nothing; broken: a file that the next builds
+    on is damaged, so all has to be written once more. While the thread has a copy at hand these are its own. The others
     are the compute thread's; again: there is something to copy although the partition did not move."""
 
     manifest: Manifest | None
@@ -131,7 +130,7 @@ class SnapshotStore:
         chain.manifest, chain.refused = manifest, []
         try:
             self._prune(copy)
-        except (SnapshotUnwritable, DatabaseUnavailable) as error:
+        except (SnapshotUnreadable, SnapshotUnwritable, DatabaseUnavailable) as error:
             log.warning("old snapshots stay for now", partition=claim.partition, error=str(error))
         return manifest, now
 
@@ -164,12 +163,10 @@ class SnapshotStore:
             yield self._write(copy, number, BASE, changes)
 
     def _prune(self, copy: Copy) -> None:
-        """What neither ours nor a newer owner's snapshots need."""
+        """What neither ours nor a newer owner's snapshots need; nothing while one of them cannot be read, as nobody
+        knows which files it needs. Raises SnapshotUnreadable, SnapshotUnwritable, DatabaseUnavailable."""
         claim = copy.owner.claim
         with self._database.reading() as connection:
             records = latest_snapshots(connection, claim.topic_generation, claim.partition, ANY_OFFSET)
-        keep = []
-        for record in records:
-            with suppress(SnapshotUnreadable):
-                keep.append(self._files.read_manifest(record.path, record.sha256))
+        keep = [self._files.read_manifest(record.path, record.sha256) for record in records]
         self._files.prune(claim.topic_generation, claim.partition, keep, claim.epoch)

@@ -2,9 +2,9 @@
 in SQL once SQL has passed its offset under our epoch; a restore begins with the newest that can be read.
 
 A partition's snapshot is a chain of segments (snapshot_store.py): a base, and what changed since in each delta. When
-the deltas together are larger than the base, or many, the thread merges them into a new one. What cannot be written or committed
-is copied again with the next; what cannot be read is refused, and the snapshot before it is used, or SQL alone. A
-snapshot only ever saves time: the worker goes on without.
+the deltas together are larger than the base, or many, the thread merges them into a new one. What cannot be written or
+committed is copied again with the next; what cannot be read is refused, and the snapshot before it is used, or SQL
+alone. A snapshot only ever saves time: the worker goes on without, unless SQL alone is not complete any more.
 """
 
 import threading

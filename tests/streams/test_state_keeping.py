@@ -508,6 +508,32 @@ def test_small_deltas_on_a_large_base_are_merged_before_there_are_many() -> None
     assert segments.outgrown(base + deltas)
 
 
+@pytest.mark.parametrize("harm", ["away", "damaged"])
+def test_no_file_is_removed_while_a_manifest_cannot_be_read(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(snapshot_store, "outgrown", lambda segments: True)  # so that none needs files of another
+    worker = bounded(database, tmp_path)
+    run([worker], [{0: [payment(offset)]} for offset in range(2)])
+    (manifest,) = (tmp_path / "state").rglob("*.json")
+    needed = set(segment_files(tmp_path))
+    whole = manifest.read_bytes()
+    manifest.unlink()
+    if harm == "away":
+        manifest.mkdir()
+    else:
+        manifest.write_bytes(b"damaged")
+    worker.bench.run({0: [payment(2)]}, later())
+    worker.bench.snapshots.work()
+    assert len(offsets_named(database)) == 2
+    assert needed < set(segment_files(tmp_path))
+    if harm == "away":
+        manifest.rmdir()
+    manifest.write_bytes(whole)
+    run([worker], [{0: [payment(offset)]} for offset in range(3, 7)])
+    assert not manifest.exists()
+
+
 # When a snapshot is named.
 
 
