@@ -32,7 +32,7 @@ class OwnedPartition:
     revoked: bool = False  # Kafka took it away: start no new batch with it; event loop
     lost: bool = False  # SQL's epoch is no longer ours: drop its state; writer thread
     fetched: int = 0  # the offset after the last record that was fetched; event loop
-    reached: int = 0  # where the consumer stood when there was nothing to fetch; event loop
+    reached: int = 0  # where the consumer stood lately; event loop
 
     @property
     def usable(self) -> bool:

@@ -139,9 +139,13 @@ class Flow:
 
     # From the transport and the agents, on the event loop.
 
+    def to_read(self, active: Iterable[TopicPartition]) -> list[TopicPartition]:
+        """Those that are ours and do not stand still."""
+        return [place for place in active if place not in self._stopped and self.owner(*place) is not None]
+
     async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
         """Those whose pipeline takes more; waits, at most a second, while none does. None that stands still."""
-        wanted = [place for place in active if place not in self._stopped and self.owner(*place) is not None]
+        wanted = self.to_read(active)
         pipelines = {self._pipelines[topic] for topic, _ in wanted if topic in self._pipelines}
         if pipelines and not any(pipeline.buffer.has_room for pipeline in pipelines):
             waits = [asyncio.ensure_future(pipeline.buffer.room()) for pipeline in pipelines]

@@ -36,7 +36,7 @@ FETCH_SECONDS = 0.25
 POLL_BESIDE_FULL = 0.01
 #: Faust's patience with a claim is that for a request to the broker, 90 seconds.
 SETTLE_SECONDS = 30.0
-#: Between two looks at where an idle consumer stands, for the watchdog.
+#: Between two looks at where the consumer stands, for the watchdog.
 POSITIONS_SECONDS = 5.0
 
 
@@ -107,24 +107,23 @@ class Consumer(driver.Consumer):
             return
         await self._take_again()
         ready = {TP(*key) for key in await app.flow.partitions_with_room(active)}
-        owners = {tp: app.flow.owner(tp.topic, tp.partition) for tp in ready}
+        to_read = app.flow.to_read(active)
+        owners = {tp: app.flow.owner(tp.topic, tp.partition) for tp in active}
         generation = app.consumer_generation_id
         if self.should_stop or not self.flow_active:
             return
         if not ready:
-            await asyncio.sleep(POLL_BESIDE_FULL)
+            await asyncio.sleep(POLL_BESIDE_FULL if to_read else NO_PARTITIONS_PAUSE)
             return
         try:
             records = await self._getmany(
-                active_partitions=ready, timeout=FETCH_SECONDS if len(ready) == len(active) else POLL_BESIDE_FULL
+                active_partitions=ready, timeout=FETCH_SECONDS if len(ready) == len(to_read) else POLL_BESIDE_FULL
             )
         except NoOffsetForPartitionError:
             return  # looked up before the first seek; the seek has settled it
         except OffsetOutOfRangeError as error:
             await self._out_of_range(error.args[0])
             return
-        if not records:
-            await self._note_positions(owners)
         for tp, chunk in (records or {}).items():
             if self.should_stop or not self.flow_active or app.consumer_generation_id != generation:
                 return
@@ -133,6 +132,7 @@ class Consumer(driver.Consumer):
                 owner.fetched = chunk[-1].offset + 1
                 app.flow.seen_end(tp.topic, tp.partition, self.highwater(tp))
                 yield tp, _message(tp, owner, chunk, generation)
+        await self._note_positions(owners)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Called at the end of each rebalance: claims what was assigned and seeks to SQL's offsets.
@@ -206,7 +206,8 @@ class Consumer(driver.Consumer):
         await self._seek_if_ours(seeks)
 
     async def _note_positions(self, owners: Mapping[TP, OwnedPartition | None]) -> None:
-        """Where the consumer stands while there is nothing to fetch, now and then."""
+        """Where the consumer stands, now and then, also while records come: one partition may be quiet beside a busy
+        one. A position does not pass records that wait in the consumer."""
         now = asyncio.get_running_loop().time()
         if now < self._positions_due:
             return

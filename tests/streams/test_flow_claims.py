@@ -169,6 +169,7 @@ def test_a_partition_whose_log_begins_past_sql_s_offset_stands_still_alone_and_s
     here.claim({0: (0, 10), 1: (0, 10)})
     assert here.claim({0: (0, 10), 1: (7, 10)}) == {0: 0}
     assert asyncio.run(here.flow.partitions_with_room([(here.topic, 0), (here.topic, 1)])) == {(here.topic, 0)}
+    assert here.flow.to_read([(here.topic, 0), (here.topic, 1), (here.topic, 2)]) == [(here.topic, 0)]
     state = here.flow.health()
     assert state["ready"]
     assert state["stopped"] == [{"topic": here.topic, "partition": 1, "reason": "truncated"}]

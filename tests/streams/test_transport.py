@@ -42,6 +42,9 @@ class RecordingFlow:
     async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
         return set(active)
 
+    def to_read(self, active: Iterable[TopicPartition]) -> list[TopicPartition]:
+        return list(active)
+
     def owner(self, topic: str, partition: int) -> OwnedPartition | None:
         return self.ownership.owner(topic, partition)
 
