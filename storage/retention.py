@@ -6,7 +6,7 @@ snapshots, or without them with rows of the whole topic if that was rescaled; by
 a relay that has yet to publish it. Why training needs days is not known here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -85,9 +85,14 @@ def current_partitions(connection: Connection, kind: str) -> list[LogPartition]:
     return [LogPartition(row.topic, row.topic_generation, row.partition) for row in rows]
 
 
-def restore_begins(connection: Connection, one: LogPartition, usable: Callable[[SnapshotRecord], bool]) -> int | None:
-    """The lowest offset that a restore begins at; None where fewer snapshots can be used than are kept."""
-    records = latest_snapshots(connection, one.generation, one.partition, LAST_OFFSET)
+def kept_snapshots(connection: Connection, one: LogPartition) -> list[SnapshotRecord]:
+    """Newest first."""
+    return latest_snapshots(connection, one.generation, one.partition, LAST_OFFSET)
+
+
+def restore_begins(records: Sequence[SnapshotRecord], usable: Callable[[SnapshotRecord], bool]) -> int | None:
+    """The lowest offset that a restore begins at; None where fewer snapshots can be used than are kept. records: newest
+    first."""
     offsets = [record.next_offset for record in records if usable(record)]
     return offsets[KEPT_SNAPSHOTS - 1] if len(offsets) >= KEPT_SNAPSHOTS else None
 

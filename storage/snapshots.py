@@ -31,6 +31,11 @@ class SnapshotUnreadable(Exception):
     """A snapshot's file is missing, torn or not the one that was written."""
 
 
+class SnapshotUnreachable(SnapshotUnreadable):
+    """The place for snapshots does not answer, or has nothing of the partition, as a folder that is not mounted: the
+    snapshot may be whole. Try again."""
+
+
 class SnapshotIncompatible(SnapshotUnreadable):
     """A snapshot in another format, of another state layout or of another topic than the reader's."""
 
@@ -136,7 +141,8 @@ class SnapshotFiles:
         return ManifestRef(path, digest)
 
     def read_manifest(self, path: str, digest: str) -> Manifest:
-        """digest: the sha256 in the snapshot's row. Raises SnapshotUnreadable, SnapshotIncompatible."""
+        """digest: the sha256 in the snapshot's row. Raises SnapshotUnreadable, SnapshotUnreachable,
+        SnapshotIncompatible."""
         data = self._read(path, digest)
         try:
             version = msgspec.json.decode(data, type=_AnyVersion).version
@@ -150,7 +156,7 @@ class SnapshotFiles:
         )
 
     def read_segment(self, generation: int, partition: int, segment: SegmentRef) -> dict[str, Array]:
-        """The arrays by name, writable. Raises SnapshotUnreadable."""
+        """The arrays by name, writable. Raises SnapshotUnreadable, SnapshotUnreachable."""
         path = f"{_folder(generation, partition)}/{segment.name}"
         data = self._read(path, segment.sha256, segment.size_bytes)
         try:
@@ -158,16 +164,12 @@ class SnapshotFiles:
         except BadArrayFile as error:
             raise SnapshotUnreadable(f"{self._where(path)} holds no arrays: {error}") from error
 
-    def missing(self, manifest: Manifest) -> list[str]:
-        """Its segments that are not there. Raises SnapshotUnreadable."""
-        folder = _folder(manifest.topic_generation, manifest.partition)
-        try:
-            there = set(self._files.names(folder))
-        except Exception as error:  # every kind of store has errors of its own
-            raise SnapshotUnreadable(
-                f"{self._where(folder)} cannot be read: {_in_one_line(error)}; {SHARED}"
-            ) from error
-        return [segment.name for segment in manifest.segments if segment.name not in there]
+    def verify_segment(self, generation: int, partition: int, segment: SegmentRef) -> None:
+        """Reads it without keeping it in memory. Raises SnapshotUnreadable where it is not the one that was written."""
+        path = f"{_folder(generation, partition)}/{segment.name}"
+        with self._reading(path):
+            digest, size = self._files.measure(path)
+        self._refuse_other_bytes(path, digest, size, segment.sha256, segment.size_bytes)
 
     def prune(self, generation: int, partition: int, keep: Sequence[Manifest], epoch: int) -> int:
         """Removes files that none of the manifests to keep names; returns how many. What an owner with a newer epoch
@@ -188,18 +190,27 @@ class SnapshotFiles:
             return self._files.write(path, pieces)
 
     def _read(self, path: str, digest: str, size: int | None = None) -> bytearray:
+        with self._reading(path):
+            data, found = self._files.read(path)
+        self._refuse_other_bytes(path, found, len(data), digest, size)
+        return data
+
+    def _refuse_other_bytes(self, path: str, found: str, length: int, digest: str, size: int | None) -> None:
+        where = self._where(path)
+        if size is not None and length != size:
+            raise SnapshotUnreadable(f"{where} is torn: it has {length} of {size} bytes; it is of no further use")
+        if found != digest:
+            raise SnapshotUnreadable(f"{where} is damaged: its sha256 is not the one written; it is of no further use")
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
         where = self._where(path)
         try:
-            data, found = self._files.read(path)
+            yield
         except FileNotFoundError as error:
             raise SnapshotUnreadable(f"{where} is missing; {SHARED}") from error
         except Exception as error:  # every kind of store has errors of its own
             raise SnapshotUnreadable(f"{where} cannot be read: {_in_one_line(error)}; {SHARED}") from error
-        if size is not None and len(data) != size:
-            raise SnapshotUnreadable(f"{where} is torn: it has {len(data)} of {size} bytes; it is of no further use")
-        if found != digest:
-            raise SnapshotUnreadable(f"{where} is damaged: its sha256 is not the one written; it is of no further use")
-        return data
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[None]:

@@ -47,6 +47,15 @@ class WholeFiles:
                 data += piece
         return data, digest.hexdigest()
 
+    def measure(self, path: str) -> tuple[str, int]:
+        """A file's sha256 and its size, with a piece of it in memory at a time. Raises FileNotFoundError."""
+        digest, size = sha256(), 0
+        with self._files.open(f"{self.root}/{path}", "rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+                size += len(piece)
+        return digest.hexdigest(), size
+
     def names(self, folder: str) -> list[str]:
         """Of the files in a folder; none where there is no such folder."""
         full = f"{self.root}/{folder}"

@@ -20,6 +20,7 @@ from storage.retention import (
     Need,
     current_partitions,
     has_rows_before,
+    kept_snapshots,
     needed_for_labels,
     needed_since_rescale,
     needed_to_publish,
@@ -30,9 +31,11 @@ from storage.retention import (
     restore_begins,
     rows_before,
 )
-from storage.snapshots import SnapshotFiles, SnapshotRecord, SnapshotUnreadable
+from storage.snapshots import SegmentRef, SnapshotFiles, SnapshotRecord, SnapshotUnreadable
 
 LOCK = "prune"
+#: At the snapshots of a partition that its worker replaces while their files are read.
+LOOKS = 4
 Progress = Callable[[str, float], None]
 
 
@@ -136,9 +139,11 @@ def in_words(result: Pruned) -> Iterator[str]:
 def plan_topic(database: Database, files: SnapshotFiles, rules: RetentionRules, kind: str, now: datetime) -> TopicPlan:
     """Which days may go: those before the first that is needed."""
     wanted = (now - rules.keep).date()
+    readable = ReadableSnapshots(files)
     with database.reading() as connection:
         partitions = current_partitions(connection, kind)
-        begins = {one: restore_begins(connection, one, lambda record: _readable(files, record)) for one in partitions}
+    begins = {one: _restore_begins(database, one, readable) for one in partitions}
+    with database.reading() as connection:
         needs = [needed_to_restore(connection, kind, one, begin) for one, begin in begins.items()]
         needs += needed_since_rescale(connection, kind, begins)
         also = needed_for_labels if kind == TRANSACTIONS else needed_to_publish
@@ -151,12 +156,44 @@ def plan_topic(database: Database, files: SnapshotFiles, rules: RetentionRules, 
     return TopicPlan(kind, wanted, before, kept, {one: begin for one, begin in begins.items() if begin is not None})
 
 
-def _readable(files: SnapshotFiles, record: SnapshotRecord) -> bool:
-    """Whether the snapshot's manifest can be read and its segments are there."""
-    try:
-        return not files.missing(files.read_manifest(record.path, record.sha256))
-    except SnapshotUnreadable:
-        return False
+class ReadableSnapshots:
+    """Whether all of a snapshot's files are those that were written. A file that several snapshots share is read once,
+    as the base mostly is."""
+
+    def __init__(self, files: SnapshotFiles) -> None:
+        self._files = files
+        self._whole: dict[tuple[int, int, SegmentRef], bool] = {}
+
+    def __call__(self, record: SnapshotRecord) -> bool:
+        try:
+            manifest = self._files.read_manifest(record.path, record.sha256)
+        except SnapshotUnreadable:
+            return False
+        place = manifest.topic_generation, manifest.partition
+        return all(self._is_whole(*place, segment) for segment in manifest.segments)
+
+    def _is_whole(self, generation: int, partition: int, segment: SegmentRef) -> bool:
+        key = generation, partition, segment
+        if key not in self._whole:
+            try:
+                self._files.verify_segment(*key)
+                self._whole[key] = True
+            except SnapshotUnreadable:
+                self._whole[key] = False
+        return self._whole[key]
+
+
+def _restore_begins(database: Database, one: LogPartition, readable: ReadableSnapshots) -> int | None:
+    """Reads files outside of any transaction, which would idle meanwhile; again where a worker has replaced the
+    snapshots, and so their files, in between."""
+    begin, seen = None, list[SnapshotRecord]()
+    for _ in range(LOOKS):
+        with database.reading() as connection:
+            records = kept_snapshots(connection, one)
+        if begin is not None or records == seen:
+            break
+        begin, seen = restore_begins(records, readable), records
+    return begin
 
 
 def _note(database: Database, plans: Sequence[TopicPlan]) -> None:

@@ -1,6 +1,7 @@
 """Pruning removes old days, and none that recovery, labels, the relay or training still need."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from storage.exclusive import AlreadyRunning, exclusively
 from storage.partition_counts import rescale, settle_count
 from storage.progress import Advance, Claim, advance, claim_cursor, claim_partitions, latest_control
 from storage.retention import PRUNED_CONTROL, TABLES, TableBusy, remove_days
-from storage.snapshots import Manifest, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
+from storage.snapshots import Manifest, SegmentRef, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
 from storage.training_data import stored_transactions
 from tests.storage.rows import RowMaker
 
@@ -181,7 +182,17 @@ def test_days_that_the_older_snapshot_is_restored_with_stay(database: Database, 
     assert days_left(database) == all_of(DAYS[1:], DAYS[1:])
 
 
-@pytest.mark.parametrize("broken", ["one snapshot", "no manifest", "no segment"])
+def spoil(file: Path, broken: str) -> None:
+    data = file.read_bytes()
+    if broken == "torn segment":
+        file.write_bytes(data[:-1])
+    elif broken == "damaged segment":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        file.unlink()
+
+
+@pytest.mark.parametrize("broken", ["one snapshot", "no manifest", "no segment", "torn segment", "damaged segment"])
 def test_without_two_snapshots_that_can_be_read_nothing_of_the_topic_goes(
     database: Database, files: SnapshotFiles, tmp_path: Path, broken: str
 ) -> None:
@@ -190,13 +201,50 @@ def test_without_two_snapshots_that_can_be_read_nothing_of_the_topic_goes(
         snapshot(database, files, claimed(database, "shop.engagements"), 9)
     else:
         suffix = "json" if broken == "no manifest" else "safetensors"
-        next(iter((tmp_path / "states" / "1" / "0").glob(f"*5*.{suffix}"))).unlink()
+        (file,) = (tmp_path / "states" / "1" / "0").glob(f"*5*.{suffix}")
+        spoil(file, broken)
     result = prune(database, files)
     assert result.kept["transactions"] == [
         f"transactions/0 has fewer than 2 snapshots that can be read, since {DAYS[0]}"
     ]
     assert any(line.startswith("kept of transactions: transactions/0 has fewer") for line in in_words(result))
     assert days_left(database) == all_of(DAYS, DAYS[OLD:])
+
+
+def test_a_file_that_both_snapshots_share_is_read_once(
+    database: Database, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, _ = lets_go(database, files)
+    older = snapshot(database, files, claim, 8)
+    newer = replace(older, next_offset=9)
+    with database.begin() as connection:
+        assert publish_snapshot(connection, newer, *files.write_manifest(newer), NOW)
+    read, verify = [], files.verify_segment
+
+    def noted(generation: int, partition: int, segment: SegmentRef) -> None:
+        read.append((generation, segment.name))
+        verify(generation, partition, segment)
+
+    monkeypatch.setattr(files, "verify_segment", noted)
+    assert prune(database, files).kept["transactions"] == []
+    assert [name for generation, name in read if generation == 1] == [older.segments[0].name]
+
+
+def test_snapshots_that_a_worker_replaces_while_they_are_read_are_looked_for_again(
+    database: Database, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, _ = lets_go(database, files)
+    verify = files.verify_segment
+
+    def too_late(generation: int, partition: int, segment: SegmentRef) -> None:
+        monkeypatch.setattr(files, "verify_segment", verify)
+        kept = [snapshot(database, files, claim, next_offset) for next_offset in (9, 10)]
+        files.prune(1, 0, kept, claim.epoch)
+        verify(generation, partition, segment)
+
+    monkeypatch.setattr(files, "verify_segment", too_late)
+    assert prune(database, files).kept["transactions"] == []
+    assert complete_from(database, claim) == 9
 
 
 def claim_second(database: Database) -> Claim:

@@ -142,6 +142,10 @@ def test_a_missing_segment_says_where_it_should_be(files: SnapshotFiles) -> None
         SnapshotUnreadable, match=r"states.*/1/0/.*-delta\.safetensors is missing; the setting `state` must"
     ):
         files.read_segment(1, 0, manifest.segments[0])
+    with pytest.raises(
+        SnapshotUnreadable, match=r"states.*/1/0/.*-delta\.safetensors is missing; the setting `state` must"
+    ):
+        files.verify_segment(1, 0, manifest.segments[0])
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 100])
@@ -151,6 +155,8 @@ def test_a_torn_segment_says_how_much_there_is(files: SnapshotFiles, kept: int) 
     change(files, segment.name, lambda data: data[:kept])
     with pytest.raises(SnapshotUnreadable, match=f"is torn: it has {kept} of {segment.size_bytes} bytes"):
         files.read_segment(1, 0, segment)
+    with pytest.raises(SnapshotUnreadable, match=f"is torn: it has {kept} of {segment.size_bytes} bytes"):
+        files.verify_segment(1, 0, segment)
 
 
 def test_a_changed_byte_is_found_wherever_it_is(files: SnapshotFiles) -> None:
@@ -159,6 +165,8 @@ def test_a_changed_byte_is_found_wherever_it_is(files: SnapshotFiles) -> None:
     change(files, segment.name, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(SnapshotUnreadable, match=r"delta\.safetensors is damaged: its sha256"):
         files.read_segment(1, 0, segment)
+    with pytest.raises(SnapshotUnreadable, match=r"delta\.safetensors is damaged: its sha256"):
+        files.verify_segment(1, 0, segment)
     change(files, ref.path.rsplit("/", 1)[-1], lambda data: data.replace(b"detector:3", b"detector:4"))
     with pytest.raises(SnapshotUnreadable, match=r"\.json is damaged: its sha256"):
         files.read_manifest(*ref)
