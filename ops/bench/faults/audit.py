@@ -6,6 +6,7 @@ beginning checks everything at once.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ops.bench.faults.deployment import Deployment
 from ops.bench.faults.evidence import Reader, Window
@@ -16,6 +17,8 @@ from ops.bench.faults.topic_log import log_ends
 from ops.bench.faults.worker_process import NeverHappened, wait_until
 from storage.registry import ModelRegistry
 
+#: Alert id -> revision and payload in Redis, None for none.
+Hashes = dict[str, tuple[int, Any] | None]
 TOPICS = ("transactions", "engagements", "feedback", "items")
 #: Alerts may still be closed by verdicts while a window is read; then it is read again.
 ATTEMPTS = 10
@@ -74,12 +77,12 @@ class Auditor:
 
     def check(self, *, redis_forgot: bool = False) -> Findings:
         """redis_forgot: Redis lost everything since the last check, and was rebuilt."""
-        window = self._steady_window()
+        window, hashes = self._steady_window(redis_forgot)
         before = dict(self.publications.repeats)
         found = [
             *self.outcomes.violations(window),
             *self.publications.violations(window, redis_forgot=redis_forgot),
-            *(self._all_in_redis() if redis_forgot else ()),
+            *(self._all_in_redis(hashes) if redis_forgot else ()),
             *self.scores.violations(window),
             *self.slates.violations(window),
         ]
@@ -93,20 +96,23 @@ class Auditor:
             slate_repeats=repeats.get("slate", 0),
         )
 
-    def _steady_window(self) -> Window:
-        """One during which no alert got a new revision, and all revisions were published when it began."""
+    def _steady_window(self, everything: bool) -> tuple[Window, Hashes]:
+        """One during which no alert got a new revision, and all revisions were published when it began; with
+        `everything` and what Redis held of all alerts that ever were meanwhile."""
         for _ in range(ATTEMPTS):
             reader = self.reader.copy()
             self.deployment.wait_relayed()
-            window = reader.window()
+            window, hashes = reader.window(), Hashes()
+            if everything:
+                known = set(self.publications.latest) | {alert_id for alert_id, _ in window.alerts}
+                hashes = reader.hashes(known | reader.alerts_in_redis())
             if not reader.further_alerts(window):
                 self.reader = reader
-                return window
+                return window, hashes
         raise NeverHappened("alerts were never still")
 
-    def _all_in_redis(self) -> Iterable[Violation]:
+    def _all_in_redis(self, hashes: Hashes) -> Iterable[Violation]:
         """What Redis holds of all that ever was, not of the latest window alone."""
-        hashes = self.reader.hashes(set(self.publications.latest) | self.reader.alerts_in_redis())
         yield from self.publications.alerts_in_hashes(hashes)
         yield from self.publications.slates_in_redis(self.reader.current_slates(set(self.publications.newest)))
 
