@@ -3,11 +3,13 @@
 Faust brings the consumer group, rebalancing and supervision. Records, state and SQL are the flow's (flow.py).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 
+from streams.claiming import ClaimSuperseded
 from streams.flow import Flow
 
 #: A worker hears with a heartbeat that another one is gone; until then the orphaned partitions wait.
@@ -68,7 +70,8 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
     async def own_nothing(_app: Any, **_: Any) -> None:
         """Faust seeks, and so has what was assigned claimed, only where something was assigned."""
         if not app.consumer.assignment():
-            await flow.claim({}, app.consumer_generation_id)
+            with suppress(ClaimSuperseded):  # the next rebalance began
+                await flow.claim({}, app.consumer_generation_id)
 
     return app
 

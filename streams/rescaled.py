@@ -7,7 +7,8 @@ belongs to: what a producer that learnt late of the new number still sends is me
 
 Within a partition the order is that of the log. Between two it is that of the records' timestamps, of each the latest
 so far, and then the partition's number. So the merge is the same whenever it is done, and its rows are numbered instead
-of their offsets, which mean nothing in another partition: upwards to -1, so that they lie before every offset.
+of their offsets, which mean nothing in another partition: upwards from minus the sum of the boundaries, below which
+there are no more rows than that, so that all lie before every offset.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
