@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from models.residents import Kept, Packed
 from storage.cold_states import has_cold_states, read_cold_states, write_cold_states
 from storage.database import Database
-from storage.progress import Claim
+from storage.progress import Claim, hold_epoch
 from streams.batch import Finish, OwnedPartition
 from streams.patience import Wait, patiently
 from streams.state_codec import ActiveFrom, cold_layout, cold_states, fitting, packed_of
@@ -138,15 +138,17 @@ class ColdTier:
             yield owner, WriteColdStates(owner.claim, packed, active, self._layout)
 
     def make_room_in_fold(self, claim: Claim, active: ActiveFrom | None) -> None:
-        """Of a partition that is being folded, whose events are all in SQL: written at once. Whoever folds the same
-        events has the same states, so it does not matter whether the partition still is ours. Raises
-        DatabaseUnavailable."""
+        """Of a partition that is being folded, whose events are all in SQL: written at once, unless the partition is no
+        longer ours. After a rescale others fold other events, and must not find what this claim made of its own; what
+        is not written is gone from memory, which is of no use any more. Raises DatabaseUnavailable."""
         over = len(self._kept.leaving) - self._most
         if over <= 0:
             return
         packed = self._evict(claim.partition, over)
         if len(packed):
             with self._database.begin() as connection:
+                if not hold_epoch(connection, claim):
+                    return
                 WriteColdStates(claim, packed, active, self._layout)(connection)
             self._partitions[claim.partition].in_sql = True
 

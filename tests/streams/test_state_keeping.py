@@ -405,6 +405,87 @@ def test_a_worker_that_begins_without_a_snapshot_says_what_was_pruned(database: 
     )
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_fold_writes_no_cold_states_once_its_partition_was_claimed_anew(
+    database: Database, tmp_path: Path, lost: bool
+) -> None:
+    """A rescale has removed those of before, and its workers fold other events."""
+    worker = bounded(database, tmp_path)
+    run([worker], some_batches(12))
+    for file in (tmp_path / "state").rglob("*.*"):
+        file.unlink()
+    worker.start()
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM cold_states"))
+        if lost:
+            connection.execute(text("UPDATE stream_progress SET epoch = epoch + 1"))
+    worker.bench.prepare({0: [payment(1_000)], 1: [payment(1_000)]}, later())
+    assert worker.number("headgate_entities_evicted_total") > 0
+    ((written,),) = worker.bench.sql("SELECT count(*) FROM cold_states")
+    assert (written == 0) == lost
+
+
+def be_away(state: Path, how: str) -> Callable[[], object]:
+    """Has the place for snapshots not answer; to be called when it is to be back."""
+    elsewhere = state.rename(state.parent / "elsewhere")
+    if how == "not mounted":
+        state.mkdir()
+        return lambda: (state.rmdir(), elsewhere.rename(state))
+    state.write_text("no folder")
+    return lambda: (state.unlink(), elsewhere.rename(state))
+
+
+@pytest.mark.parametrize("how", ["not mounted", "does not answer"])
+def test_snapshots_that_are_away_at_a_restart_are_there_once_they_are_back(
+    database: Database, tmp_path: Path, how: str
+) -> None:
+    worker = bounded(database, tmp_path)
+    run([worker], [{0: [payment(offset)]} for offset in range(3)])
+    before = offsets_named(database)
+    back = be_away(tmp_path / "state", how)
+    worker.start()
+    worker.bench.run({0: [payment(3)]}, later())
+    assert worker.number("headgate_snapshots_refused_total", reason="unreachable") == len(before) == 2
+    back()
+    run([worker], [{0: [payment(4)]}])
+    newest = offsets_named(database)[0]
+    assert newest > before[0]
+    for file in segment_files(tmp_path):
+        if f"{newest:016d}" in file.name:
+            file.write_bytes(b"damaged")
+    worker.start()
+    worker.bench.run({0: [payment(5)]}, later())
+    manifest = worker.bench.snapshots._chains[0].manifest
+    assert manifest is not None
+    assert manifest.next_offset == before[0]
+
+
+@pytest.mark.parametrize("how", ["not mounted", "does not answer"])
+def test_a_restore_waits_for_snapshots_that_hold_what_was_pruned(database: Database, tmp_path: Path, how: str) -> None:
+    worker = bounded(database, tmp_path)
+    run([worker], [{0: [payment(offset)]} for offset in range(3)])
+    with database.begin() as connection:
+        generation = worker.partitions.owned[0].claim.topic_generation
+        record_control(connection, generation, 0, PRUNED_CONTROL, 1, "days before 2026-01-01")
+    back, warned = be_away(tmp_path / "state", how), list[list[str]]()
+
+    def wait(failures: int, error: DatabaseUnavailable) -> None:
+        warned.append(worker.bench.snapshots.warnings)
+        if failures == 3:
+            back()
+
+    worker.start(wait)
+    worker.bench.run({0: [payment(3)]}, later())
+    assert len(warned) == 3
+    assert all(
+        f"{TOPIC}/0 waits for its snapshots, as SQL is complete from offset 1 on only" in texts[-1] for texts in warned
+    )
+    assert worker.bench.snapshots.warnings == []
+    manifest = worker.bench.snapshots._chains[0].manifest
+    assert manifest is not None
+    assert manifest.next_offset == offsets_named(database)[0]
+
+
 def test_a_folder_that_takes_no_files_is_told_of_and_the_next_snapshot_holds_all(
     database: Database, tmp_path: Path
 ) -> None:
