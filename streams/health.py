@@ -22,9 +22,10 @@ class FlowMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        #: For the watchdog: failures so far, and topics that are restoring the state of a partition at this moment.
+        #: For the watchdog: failures so far, and topics that are restoring the state of a partition at this
+        #: moment, with how many events were folded into it.
         self.database_failures = 0
-        self.restoring_now: set[str] = set()
+        self.restoring_now: dict[str, int] = {}
         into = self.registry
         self._records = Counter(
             "headgate_records_total", "Input records by outcome, once in SQL", ["topic", "outcome"], registry=into
@@ -146,12 +147,16 @@ class FlowMetrics:
     @contextmanager
     def restoring(self, topic: str, partition: int) -> Iterator[None]:
         del partition
-        self.restoring_now.add(topic)
+        self.restoring_now[topic] = 0
         try:
             with self._restore.labels(topic).time():
                 yield
         finally:
-            self.restoring_now.discard(topic)
+            self.restoring_now.pop(topic, None)
+
+    def restored(self, topic: str, events: int) -> None:
+        """So many more events were folded into the state that is being restored."""
+        self.restoring_now[topic] += events
 
     def queues(self, topic: str, records: int, batches: int) -> None:
         self._queue.labels(topic, "records_to_compute").set(records)

@@ -111,6 +111,7 @@ class PartitionStates:
             if first < len(events):
                 self._scorer.fold(events if not first else events.take(np.arange(first, len(events))))
             self._keeping.after_fold(owner, using)
+            self._metrics.restored(claim.topic, len(events))
         following, alerts = self._source.alerts(claim)
         book = AlertBook(fold_within=self._fold_within, next_sequence=following, open_alerts=alerts)
         counts = recounted(self._alert_max_age, self._source.uncounted(claim))

@@ -221,6 +221,7 @@ class RecommendationProcessor:
             for user_ids, occurred_at in slates.until(int(events.offset[-1]) + 1):
                 self._recommender.note_slates(claim.partition, user_ids, occurred_at)
             self._keeping.after_fold(owner, using)
+            self._metrics.restored(claim.topic, len(events))
         return UserPartition(
             owner,
             claim.next_offset,

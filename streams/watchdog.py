@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 5.0
 #: Longer than a rebalance may take (Faust gives it a minute).
 PATIENCE = 120.0
-#: A restore from SQL alone that takes longer is no restore any more.
-LONGEST_RESTORE = 3600.0
+#: A restore may take as long as it has to; one that folds no event for this long hangs. Before the first event it may
+#: read much of SQL, and a snapshot.
+RESTORE_PATIENCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +40,27 @@ class Progress:
 class Reading:
     """What is seen at one moment (seconds, monotonic). settled: not in a rebalance. partitions: those of ours that are
     to be read. ends: Kafka's next offsets, None where no broker answers. database_failures: so far. restoring: topics
-    of which a partition's state is being restored."""
+    of which a partition's state is being restored, with how many events were folded into it."""
 
     at: float
     settled: bool
     partitions: Mapping[TopicPartition, Progress]
     ends: Mapping[TopicPartition, int] | None
     database_failures: int
-    restoring: frozenset[str]
+    restoring: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What was seen before. still: since when each partition stands at its place with something to do; waiting: since
-    when there is a rebalance; restoring: since when each topic restores."""
+    when there is a rebalance; restoring: how many events each restore has folded, and since
+    when no more."""
 
     at: float
     database_failures: int
     still: Mapping[TopicPartition, tuple[Progress, float]] = field(default_factory=dict)
     waiting: float | None = None
-    restoring: Mapping[str, float] = field(default_factory=dict)
+    restoring: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> tuple[Memory, list[str]]:
@@ -66,8 +68,8 @@ def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> t
     if before is None or now.at - before.at > patience / 2:  # the process itself was frozen
         before = Memory(now.at, now.database_failures)
     excused = now.ends is None or now.database_failures > before.database_failures
-    restoring = {topic: before.restoring.get(topic, now.at) for topic in now.restoring}
-    at_work = {topic for topic, since in restoring.items() if now.at - since < LONGEST_RESTORE}
+    restoring = {topic: _folded(before.restoring.get(topic), events, now.at) for topic, events in now.restoring.items()}
+    at_work = {topic for topic, (_, since) in restoring.items() if now.at - since < RESTORE_PATIENCE}
     waiting = None if now.settled else now.at if excused or before.waiting is None else before.waiting
     still: dict[TopicPartition, tuple[Progress, float]] = {}
     hangs = []
@@ -85,6 +87,11 @@ def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> t
         hangs.append(f"a rebalance did not end for {now.at - waiting:.0f} s")
     memory = Memory(now.at, now.database_failures, still, waiting, restoring)
     return memory, hangs
+
+
+def _folded(before: tuple[int, float] | None, events: int, at: float) -> tuple[int, float]:
+    """How many events a restore has folded, and since when no more."""
+    return before if before is not None and before[0] == events else (events, at)
 
 
 def _moved(before: Progress, now: Progress) -> bool:
@@ -134,7 +141,7 @@ class Watchdog:
             progress or {},
             self._known_ends(progress),
             self._metrics.database_failures,
-            frozenset(self._metrics.restoring_now),
+            dict(self._metrics.restoring_now),
         )
         memory, hangs = judged(self._memory, reading, self._patience)
         if hangs and not self._database_answers():  # it accepts connections and is silent: waiting, too

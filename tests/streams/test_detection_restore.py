@@ -190,6 +190,20 @@ def test_state_of_a_topic_that_was_created_anew_is_dropped(database: Database, p
     assert bench.sql("SELECT count(*), count(DISTINCT topic_generation) FROM transactions") == [(2, 2)]
 
 
+def test_a_restore_reports_every_event_that_it_folds(
+    database: Database, partitions: Partitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded: list[int] = []
+    monkeypatch.setattr(FlowMetrics, "restored", lambda self, topic, events: folded.append(events))
+    bench, _ = detection(database, partitions)
+    bench.run({0: log(0, 40)}, NOW)
+    partitions.claim(0, 1)
+    restored, _ = detection(database, partitions)
+    restored.prepare({0: log(40, 50)}, NOW)
+    assert bench.sql("SELECT count(*) FROM transactions") == [(sum(folded),)]
+    assert sum(folded) > 30
+
+
 def test_a_restore_waits_while_the_database_is_away_and_begins_again(
     database: Database, partitions: Partitions
 ) -> None:

@@ -83,6 +83,15 @@ def test_the_stages_are_timed_also_when_they_fail(metrics: FlowMetrics) -> None:
     assert value(metrics, "restore_seconds_count", topic="t") == 1
 
 
+def test_a_restore_says_how_much_it_has_folded_until_it_ends(metrics: FlowMetrics) -> None:
+    with metrics.restoring("t", 0):
+        assert metrics.restoring_now == {"t": 0}
+        metrics.restored("t", 5)
+        metrics.restored("t", 2)
+        assert metrics.restoring_now == {"t": 7}
+    assert metrics.restoring_now == {}
+
+
 def test_two_workers_in_one_process_count_apart() -> None:
     first, second = FlowMetrics(), FlowMetrics()
     first.alerts_made(2)

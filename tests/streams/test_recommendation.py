@@ -12,6 +12,7 @@ from models.recommending import POPULAR, RANDOM
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import audit
 from streams.catalogue_watch import TAKEN_AT_ONCE
+from streams.health import FlowMetrics
 from tests.models.engagement_logs import untrained_policy
 from tests.streams.bench import NOW, KafkaRecord, Partitions, SometimesAway
 from tests.streams.shop_bench import (
@@ -302,6 +303,20 @@ def test_state_is_kept_when_the_same_worker_claims_again_and_dropped_when_anothe
     shop.bench.run({0: log(30, 40)}, NOW)
     assert before is not None
     assert restores(shop) == before + 1
+
+
+def test_a_restore_reports_every_engagement_that_it_folds(
+    database: Database, partitions: Partitions, stocked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded: list[int] = []
+    monkeypatch.setattr(FlowMetrics, "restored", lambda self, topic, events: folded.append(events))
+    before = shop_of(database, partitions, tmp_path)
+    before.bench.run({0: log(0, 40)}, NOW)
+    partitions.claim(0, 1)
+    restored = shop_of(database, partitions, tmp_path)
+    restored.bench.prepare({0: log(40, 50)}, NOW)
+    assert before.bench.sql("SELECT count(*) FROM engagements") == [(sum(folded),)]
+    assert sum(folded) > 20
 
 
 def test_a_restore_waits_while_the_database_is_away_and_begins_again(

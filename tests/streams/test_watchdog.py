@@ -9,7 +9,7 @@ import pytest
 from streams.health import FlowMetrics
 from streams.kafka import KafkaUnavailable
 from streams.ownership import TopicPartition
-from streams.watchdog import LONGEST_RESTORE, PATIENCE, Memory, Progress, Reading, Watchdog, judged
+from streams.watchdog import PATIENCE, RESTORE_PATIENCE, Memory, Progress, Reading, Watchdog, judged
 
 PLACE = ("t", 0)
 STUCK = Progress(committed=100, fetched=150, reached=150)
@@ -17,7 +17,7 @@ UNFETCHED = Progress(committed=100, fetched=100, reached=100)
 
 
 def reading(at: float, progress: Progress = STUCK, end: int = 200, **more: Any) -> Reading:
-    values: dict[str, Any] = {"ends": {PLACE: end}, "database_failures": 0, "restoring": frozenset()}
+    values: dict[str, Any] = {"ends": {PLACE: end}, "database_failures": 0, "restoring": {}}
     return Reading(at, True, {PLACE: progress}, **(values | more))
 
 
@@ -75,22 +75,31 @@ def test_a_partition_that_waits_for_its_turn_once_has_its_time_from_then_on() ->
     [
         lambda at: {"database_failures": int(at // 10)},
         lambda at: {"ends": None},
-        lambda at: {"restoring": frozenset({"t"})},
+        lambda at: {"restoring": {"t": 0}},
     ],
     ids=["the database is away", "no broker answers", "state is restored"],
 )
 def test_waiting_is_no_hanging_however_long_and_the_time_begins_when_it_ends(excuse: Any) -> None:
     waiting = [reading(at, **excuse(at)) for at in every(5, 10 * PATIENCE)]
     assert hangs(*waiting) == []
-    ended = replace(waiting[-1], ends={PLACE: 200}, restoring=frozenset())
+    ended = replace(waiting[-1], ends={PLACE: 200}, restoring={})
     after = [replace(ended, at=ended.at + 5 + at) for at in every(5, PATIENCE)]
     assert hangs(*waiting, *after[:-2]) == []
     assert hangs(*waiting, *after) != []
 
 
-def test_the_restore_of_another_topic_is_no_excuse_and_one_without_end_is_none_either() -> None:
-    assert hangs(*(reading(at, restoring=frozenset({"other"})) for at in every(5, PATIENCE)))
-    assert hangs(*(reading(at, restoring=frozenset({"t"})) for at in every(5, LONGEST_RESTORE + PATIENCE)))
+def test_a_restore_is_waited_for_as_long_as_it_folds_events_and_an_hour_beyond() -> None:
+    moving = [reading(at, restoring={"t": int(at // 900)}) for at in every(5, 3 * RESTORE_PATIENCE)]
+    assert hangs(*moving) == []
+    last = moving[-1]
+    stuck = [replace(last, at=last.at + 5 + at) for at in every(5, RESTORE_PATIENCE + PATIENCE)]
+    assert hangs(*moving, *(one for one in stuck if one.at - last.at < RESTORE_PATIENCE)) == []
+    assert hangs(*moving, *stuck)
+
+
+def test_the_restore_of_another_topic_is_no_excuse_and_one_that_folds_nothing_is_none_for_ever() -> None:
+    assert hangs(*(reading(at, restoring={"other": int(at)}) for at in every(5, PATIENCE)))
+    assert hangs(*(reading(at, restoring={"t": 7}) for at in every(5, RESTORE_PATIENCE + PATIENCE)))
 
 
 def test_a_process_that_was_frozen_itself_gets_its_time_anew() -> None:
