@@ -22,7 +22,6 @@ from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
 from storage.partition_counts import CountChanged
 from storage.registry import CorruptModel, ModelInUse, UnknownModel
-from storage.retention import TableBusy
 from streams.kafka import KafkaUnavailable, TopicMissing
 
 KNOWN_ERRORS = (
@@ -48,7 +47,6 @@ KNOWN_ERRORS = (
     SchemaOutdated,
     ServiceUnavailable,
     SettingsError,
-    TableBusy,
     TopicMissing,
     TrainingRefused,
     UnknownModel,

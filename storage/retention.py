@@ -6,7 +6,9 @@ snapshots, or without them with rows of the whole topic if that was rescaled; by
 a relay that has yet to publish it. Why training needs days is not known here.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
@@ -34,13 +36,10 @@ _RESTORED_FROM: dict[str, tuple[type[LogKey], ...]] = {
 #: In stream_controls: only from this offset on is all of a partition stored.
 PRUNED_CONTROL = "pruned"
 PIECE_ROWS = 20_000
-#: Tries to get at a table that others read and write, each of them as long as a lock is waited for.
+#: Tries to get at a table that others read and write, a pause apart so that those who wait behind us get their turn.
 ATTEMPTS = 50
+PAUSE_SECONDS = 1.0
 LAST_OFFSET = 2**62
-
-
-class TableBusy(Exception):
-    """Others held a table for as long as we tried to remove days of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,17 @@ class Removed:
     table: str
     partition: str
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A partition of a table that others held for as long as we tried to drop it."""
+
+    table: str
+    partition: str
+
+    def __str__(self) -> str:
+        return f"{self.partition}: {self.table} is read without a pause; it goes when the readers are done"
 
 
 def current_partitions(connection: Connection, kind: str) -> list[LogPartition]:
@@ -181,33 +191,37 @@ def rows_before(connection: Connection, table: str, before: date) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
-def remove_days(database: Database, table: str, before: date) -> Iterator[Removed]:
-    """Removes what a table has of days before one, piece by piece. Raises TableBusy, DatabaseUnavailable."""
+def remove_days(
+    database: Database, table: str, before: date, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Removed | LeftBehind]:
+    """Removes what a table has of days before one, piece by piece. Raises DatabaseUnavailable."""
     with database.reading() as connection:
         partitions = partitions_of(connection, table)
+    attempts = ATTEMPTS
     for one in partitions:
         if one.end is not None and one.end <= before:
-            _drop(database, table, one.name)
-            yield Removed(table, one.name, 0)
+            if _drop(database, one.name, attempts, sleep):
+                yield Removed(table, one.name, 0)
+            else:
+                attempts = 1  # whoever reads one of them mostly reads them all
+                yield LeftBehind(table, one.name)
         elif one.first is None or one.first < before:
             yield from _delete(database, table, one.name, before)
     if not partitions:
         yield from _delete(database, table, table, before)
 
 
-def _drop(database: Database, table: str, partition: str) -> None:
-    """Locks the whole table, for a moment; whoever comes meanwhile waits no longer than we do for our turn."""
-    for _ in range(ATTEMPTS):
-        try:
-            with database.begin() as connection:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-                connection.execute(text(f"DROP TABLE {partition}"))
-                return
-        except LockUnavailable:
-            continue
-    raise TableBusy(
-        f"{table} is read without a pause; {partition} was not removed, try again when the readers are done"
-    )
+def _drop(database: Database, partition: str, attempts: int, sleep: Callable[[float], None]) -> bool:
+    """Locks the whole table, for a moment; whoever comes meanwhile waits no longer than we do for our turn. False where
+    our turn never came."""
+    for attempt in range(attempts):
+        if attempt:
+            sleep(PAUSE_SECONDS)
+        with suppress(LockUnavailable), database.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+            connection.execute(text(f"DROP TABLE {partition}"))
+            return True
+    return False
 
 
 def _delete(database: Database, table: str, partition: str, before: date) -> Iterator[Removed]:

@@ -2,6 +2,7 @@
 what stays, and why. To be run once a day.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
@@ -16,6 +17,7 @@ from storage.retention import (
     ENGAGEMENTS,
     TABLES,
     TRANSACTIONS,
+    LeftBehind,
     LogPartition,
     Need,
     current_partitions,
@@ -86,6 +88,8 @@ class Pruned:
     #: Kind of topic -> why days stay that are older than the retention.
     kept: dict[str, list[str]]
     cold_states: int = 0
+    #: Partitions of tables that would have gone, and why they stay for now.
+    left: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,8 +103,9 @@ def run_prune(
     *,
     dry_run: bool = False,
     progress: Progress = lambda stage, done: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Pruned:
-    """Raises AlreadyRunning, TableBusy, DatabaseUnavailable. What was removed before that stays removed."""
+    """Raises AlreadyRunning, DatabaseUnavailable. What was removed before that stays removed."""
     with exclusively(database, LOCK):
         plans = [plan_topic(database, files, rules, kind, now) for kind in TABLES]
         kept = {plan.kind: [f"{need.why}, since {need.first}" for need in plan.kept] for plan in plans}
@@ -113,9 +118,12 @@ def run_prune(
         ensure_days(database, now.date())
         _note(database, plans)
         for number, pruned in enumerate(tables):
-            for removed in remove_days(database, pruned.table, pruned.before):
-                pruned.rows += removed.rows
-                if not removed.rows:
+            for removed in remove_days(database, pruned.table, pruned.before, sleep):
+                if isinstance(removed, LeftBehind):
+                    result.left.append(str(removed))
+                elif removed.rows:
+                    pruned.rows += removed.rows
+                else:
                     pruned.partitions.append(removed.partition)
                 progress("days", number / len(tables))
         progress("days", 1.0)
@@ -131,6 +139,8 @@ def in_words(result: Pruned) -> Iterator[str]:
         yield f"{table.table:22} days before {table.before}: {partitions}{table.rows} rows {verb}"
     if not result.dry_run:
         yield f"{'cold_states':22} {result.cold_states} superseded states removed"
+    for reason in result.left:
+        yield f"left for the next time: {reason}"
     for kind, reasons in result.kept.items():
         for reason in reasons:
             yield f"kept of {kind}: {reason}"

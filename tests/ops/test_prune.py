@@ -14,11 +14,11 @@ from ops.jobs.prune import Pruned, RetentionRules, in_words, run_prune
 from storage import tables
 from storage.cold_states import write_cold_states
 from storage.database import Database, open_database, upgrade
-from storage.day_partitions import ensure_days, partitions_of
+from storage.day_partitions import PARTITIONED, ensure_days, partitions_of
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.partition_counts import rescale, settle_count
 from storage.progress import Advance, Claim, advance, claim_cursor, claim_partitions, latest_control
-from storage.retention import PRUNED_CONTROL, TABLES, TableBusy, remove_days
+from storage.retention import PAUSE_SECONDS, PRUNED_CONTROL, TABLES, Removed, remove_days
 from storage.snapshots import Manifest, SegmentRef, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
 from storage.training_data import stored_transactions
 from tests.storage.rows import RowMaker
@@ -357,20 +357,45 @@ def test_whole_days_are_dropped_where_they_have_partitions(postgres_url: str) ->
     with database.reading() as connection:
         assert partitions_of(connection, "transactions")[0].first == TODAY + 2 * ONE_DAY
     assert days_left(database)["transactions"] == [DAYS[0]]
-    (deleted,) = remove_days(database, "transactions", TODAY)
-    assert (deleted.partition, deleted.rows) == ("transactions_default", 1)
+    assert list(remove_days(database, "transactions", TODAY)) == [Removed("transactions", "transactions_default", 1)]
     database.engine.dispose()
 
 
-def test_a_table_that_is_read_without_a_pause_is_left_for_another_time(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("storage.retention.ATTEMPTS", 2)
+def busy_table(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """With a first partition, and days ahead that a test lets go."""
+    monkeypatch.setattr("storage.retention.ATTEMPTS", 3)
     upgrade(postgres_url)
     database = open_database(postgres_url)
+    ensure_days(database, TODAY)
+    return database
+
+
+def test_days_of_a_table_that_is_read_without_a_pause_are_left_and_the_other_tables_days_go(
+    postgres_url: str, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = busy_table(postgres_url, monkeypatch)
+    rules = RetentionRules(-3 * ONE_DAY, {"transactions": -5 * ONE_DAY, "engagements": -5 * ONE_DAY})
+    pauses: list[float] = []
     with database.begin() as reader:
+        reader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         reader.execute(text("SELECT count(*) FROM transactions"))
-        with pytest.raises(TableBusy, match="transactions_before was not removed"):
-            list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))
-    assert len(list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))) == 1
+        result = prune(database, files, rules, sleep=pauses.append)
+    dropped = {table.table: len(table.partitions) for table in result.tables}
+    assert pauses == [PAUSE_SECONDS] * 2
+    assert dropped == dict.fromkeys(PARTITIONED, 3) | {"transactions": 0}
+    assert result.left[0] == (
+        "transactions_before: transactions is read without a pause; it goes when the readers are done"
+    )
+    assert f"left for the next time: {result.left[0]}" in list(in_words(result))
+    again = prune(database, files, rules, sleep=pauses.append)
+    assert (len(again.tables[0].partitions), again.left) == (3, [])
+    database.engine.dispose()
+
+
+def test_a_day_goes_once_a_reader_is_done_within_the_pauses(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = busy_table(postgres_url, monkeypatch)
+    with database.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM transactions"))
+        (removed,) = remove_days(database, "transactions", TODAY + ONE_DAY, lambda seconds: reader.rollback())
+    assert removed == Removed("transactions", "transactions_before", 0)
     database.engine.dispose()
