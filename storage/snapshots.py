@@ -208,9 +208,11 @@ class SnapshotFiles:
         try:
             yield
         except FileNotFoundError as error:
-            raise SnapshotUnreadable(f"{where} is missing; {SHARED}") from error
+            there = self._files.has_folder(path.rsplit("/", 1)[0])
+            kind = SnapshotUnreadable if there else SnapshotUnreachable
+            raise kind(f"{where} is missing; {SHARED}") from error
         except Exception as error:  # every kind of store has errors of its own
-            raise SnapshotUnreadable(f"{where} cannot be read: {_in_one_line(error)}; {SHARED}") from error
+            raise SnapshotUnreachable(f"{where} cannot be read: {_in_one_line(error)}; {SHARED}") from error
 
     @contextmanager
     def _writing(self, path: str) -> Iterator[None]:

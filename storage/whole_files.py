@@ -56,6 +56,10 @@ class WholeFiles:
                 size += len(piece)
         return digest.hexdigest(), size
 
+    def has_folder(self, folder: str) -> bool:
+        """False also where the store does not answer."""
+        return bool(self._files.exists(f"{self.root}/{folder}"))
+
     def names(self, folder: str) -> list[str]:
         """Of the files in a folder; none where there is no such folder."""
         full = f"{self.root}/{folder}"

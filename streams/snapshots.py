@@ -24,6 +24,7 @@ from storage.snapshots import (
     SnapshotFiles,
     SnapshotIncompatible,
     SnapshotRecord,
+    SnapshotUnreachable,
     SnapshotUnreadable,
     SnapshotUnwritable,
 )
@@ -52,6 +53,11 @@ class Cadence:
     offsets: int = 200_000
 
 
+class SnapshotsAway(DatabaseUnavailable):
+    """A restore needs snapshots that cannot be reached now: they hold what SQL has no more. Waited for in the same
+    way."""
+
+
 class Snapshots:
     """files: None for none at all. `offer`, `restore` and `drop` are the compute thread's; `committed` anyone's. A
     Background of the flow."""
@@ -75,14 +81,16 @@ class Snapshots:
         self._chains: dict[int, Chain] = {}
         self._copy: Copy | None = None
         self._warnings: dict[int, str] = {}
+        self._waiting: dict[int, str] = {}
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"{topic}-snapshots", daemon=True)
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know: the newest trouble of each partition, until its next snapshot is made."""
-        return sorted(set(self._warnings.values()))
+        """What a person should know: the newest trouble of each partition, until its next snapshot is made, and what
+        restores wait for."""
+        return sorted({*self._warnings.copy().values(), *self._waiting.copy().values()})
 
     # The compute thread's.
 
@@ -130,28 +138,40 @@ class Snapshots:
     ) -> int:
         """Puts the newest snapshot that can be read into memory, which holds nothing of the partition; the offset from
         which on events are missing. drop: forgets what was put in of one that turned out to be unreadable; make_room:
-        called while it is put in. Raises DatabaseUnavailable."""
+        called while it is put in. Raises DatabaseUnavailable, also where SQL alone is not complete and a snapshot
+        cannot be reached: try again."""
         claim, store, refused = owner.claim, self._store, list[SnapshotRecord]()
-        self.drop(claim.partition)
+        away: SnapshotUnreachable | None = None
+        self._let_go(claim.partition)
         for record in [] if store is None else store.records(owner):
             try:
                 assert store is not None
                 manifest = self._put_in(store, owner, record, active, make_room)
             except SnapshotUnreadable as error:
                 drop(claim.partition)
-                reason = "incompatible" if isinstance(error, SnapshotIncompatible) else "unreadable"
-                if reason == "unreadable":
+                if isinstance(error, SnapshotUnreachable):
+                    away = error
+                elif not isinstance(error, SnapshotIncompatible):
                     refused.append(record)
-                self._refuse(claim.partition, reason, error)
+                self._refuse(claim.partition, error)
             else:
-                self._chains[claim.partition] = Chain(manifest, refused, copied_until=manifest.next_offset)
+                self._begin(claim.partition, Chain(manifest, refused, copied_until=manifest.next_offset))
                 return manifest.next_offset
-        self._chains[claim.partition] = Chain(None, refused)
-        self._warn_of_what_is_gone(claim)
+        self._do_without(claim, away)
+        self._begin(claim.partition, Chain(None, refused))
         return 0
 
     def drop(self, partition: int) -> None:
         """The partition's state is given up."""
+        self._waiting.pop(partition, None)
+        self._let_go(partition)
+
+    def _begin(self, partition: int, chain: Chain) -> None:
+        self._waiting.pop(partition, None)
+        self._chains[partition] = chain
+
+    def _let_go(self, partition: int) -> None:
+        """What a restore waits for stays told while it tries again."""
         self._warnings.pop(partition, None)
         if self._chains.pop(partition, None) is not None:
             with suppress(KeyError):
@@ -179,10 +199,18 @@ class Snapshots:
             make_room()
         return manifest
 
-    def _warn_of_what_is_gone(self, claim: Claim) -> None:
-        """Without a snapshot, what `headgate prune` removed from SQL is missed."""
+    def _do_without(self, claim: Claim, away: SnapshotUnreachable | None) -> None:
+        """Without a snapshot, what `headgate prune` removed from SQL is missed: raises SnapshotsAway where there may
+        be one that has it, else warns."""
         with self._database.reading() as connection:
             pruned = latest_control(connection, claim.topic_generation, claim.partition, PRUNED_CONTROL)
+        if pruned is not None and away is not None:
+            text = (
+                f"{self._topic}/{claim.partition} waits for its snapshots, as SQL is complete from offset "
+                f"{pruned.from_offset} on only: {away}; if they are lost for good, remove their rows from `snapshots`"
+            )
+            self._waiting[claim.partition] = text
+            raise SnapshotsAway(text)
         if pruned is not None:
             text = (
                 f"{self._topic}/{claim.partition} had to begin without a snapshot, and SQL is complete from offset "
@@ -191,7 +219,8 @@ class Snapshots:
             log.error("state is not complete", topic=self._topic, partition=claim.partition, what=text)
             self._warnings[claim.partition] = text
 
-    def _refuse(self, partition: int, reason: str, error: SnapshotUnreadable) -> None:
+    def _refuse(self, partition: int, error: SnapshotUnreadable) -> None:
+        reason = _reason(error)
         log.warning("snapshot refused", topic=self._topic, partition=partition, reason=reason, error=str(error))
         self._metrics.snapshot_refused(self._topic, reason)
         self._warnings[partition] = f"a snapshot of {self._topic}/{partition} was refused: {error}"
@@ -285,3 +314,9 @@ class Snapshots:
         with self._changed:
             self._copy = None
             self._changed.notify_all()
+
+
+def _reason(error: SnapshotUnreadable) -> str:
+    if isinstance(error, SnapshotIncompatible):
+        return "incompatible"
+    return "unreachable" if isinstance(error, SnapshotUnreachable) else "unreadable"

@@ -57,7 +57,7 @@ class StateMetrics:
         )
         self._refused = Counter(
             "headgate_snapshots_refused_total",
-            "Snapshots that a restore could not use: unreadable or incompatible",
+            "Snapshots that a restore could not use: unreadable, unreachable or incompatible",
             ["topic", "reason"],
             registry=into,
         )

@@ -25,6 +25,7 @@ from storage.snapshots import (
     SegmentRef,
     SnapshotFiles,
     SnapshotIncompatible,
+    SnapshotUnreachable,
     SnapshotUnreadable,
     SnapshotUnwritable,
     forget_snapshot,
@@ -138,10 +139,12 @@ def test_any_manifest_comes_back(manifest: Manifest) -> None:
 def test_a_missing_segment_says_where_it_should_be(files: SnapshotFiles) -> None:
     manifest, _ = write(files, 1, 40)
     files.prune(1, 0, [manifest_of(epoch=2, next_offset=50)], epoch=2)
+    files.write_segment(1, 0, segment_name(2, 50, "delta"), ARRAYS, rows=3)
     with pytest.raises(
         SnapshotUnreadable, match=r"states.*/1/0/.*-delta\.safetensors is missing; the setting `state` must"
-    ):
+    ) as caught:
         files.read_segment(1, 0, manifest.segments[0])
+    assert type(caught.value) is SnapshotUnreadable
     with pytest.raises(
         SnapshotUnreadable, match=r"states.*/1/0/.*-delta\.safetensors is missing; the setting `state` must"
     ):
@@ -172,9 +175,14 @@ def test_a_changed_byte_is_found_wherever_it_is(files: SnapshotFiles) -> None:
         files.read_manifest(*ref)
 
 
-def test_a_store_that_is_not_there_is_an_unreadable_snapshot(tmp_path: Path) -> None:
+def test_a_place_without_anything_of_the_partition_may_be_the_wrong_one(files: SnapshotFiles) -> None:
+    with pytest.raises(SnapshotUnreachable, match=r"1-1\.json is missing; the setting `state` must"):
+        files.read_manifest("1/0/1-1.json", "digest")
+
+
+def test_a_store_that_is_not_there_cannot_be_reached(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(SnapshotUnreadable, match=r"cannot be read.*setting `state`"):
+    with pytest.raises(SnapshotUnreachable, match=r"cannot be read.*setting `state`"):
         SnapshotFiles(f"{tmp_path}/file").read_manifest("1/0/1-1.json", "digest")
 
 
