@@ -21,6 +21,8 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 REQUEST_SECONDS = 15.0
 #: How long a record that is there may take to arrive.
 KEYS_SECONDS = 3.0
+#: How long a search for a record may take: of an aborted transaction all of them are read and dropped.
+SEARCH_SECONDS = 10.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
 SIZE_MARGIN = 1_048_576
 
@@ -155,6 +157,30 @@ def newest_keys(settings: KafkaSettings, places: Iterable[tuple[str, int]], most
     finally:
         consumer.close()
     return found
+
+
+def has_records(settings: KafkaSettings, place: tuple[str, int], first: int, end: int) -> bool:
+    """Whether any committed record lies from an offset on before the log's end, and not only the ends of transactions
+    and what these aborted; True, too, where that cannot be told in time."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.servers,
+            "group.id": settings.client_id,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(*place, first)])
+        for message in consumer.consume(1, timeout=SEARCH_SECONDS):
+            error = message.error()
+            if error is None:
+                return bool((message.offset() or 0) < end)
+            return bool(error.code() != KafkaError._PARTITION_EOF)
+        return True
+    finally:
+        consumer.close()
 
 
 def create_topics(

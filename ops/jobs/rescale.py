@@ -15,7 +15,7 @@ from ops.settings import Settings
 from storage.database import Database
 from storage.partition_counts import Count, latest_count, rescale
 from storage.progress import ProgressRow, all_progress
-from streams.kafka import KafkaSettings, describe_topics, log_bounds, newest_keys
+from streams.kafka import KafkaSettings, describe_topics, has_records, log_bounds, newest_keys
 from streams.partitioners import ANY, PARTITIONERS, fitting
 
 #: Topic of the contract -> the table of its records and the column of their keys.
@@ -98,13 +98,15 @@ def _plans(kafka: KafkaSettings, database: Database, topics: Sequence[str]) -> l
 
 
 def _refuse_backlog(kafka: KafkaSettings, plan: RescalePlan) -> None:
-    """What an account that moves still has in its old partition would come after what it has in the new one."""
+    """What an account that moves still has in its old partition would come after what it has in the new one. SQL's
+    offset stays before the last end of a transaction, which is no record."""
     bounds = log_bounds(kafka, [(plan.topic, number) for number in range(plan.seen.partitions)])
     positions = {row.partition: row.next_offset for row in plan.rows}
     behind = {
         number: end - positions.get(number, first)
         for (_, number), (first, end) in bounds.items()
         if positions.get(number, first) < end
+        and has_records(kafka, (plan.topic, number), max(first, positions.get(number, first)), end)
     }
     if behind:
         listed = ", ".join(f"{plan.topic}/{number} {records}" for number, records in sorted(behind.items()))

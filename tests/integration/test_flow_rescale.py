@@ -1,11 +1,16 @@
 """A topic gets more partitions: the new ones stand still until a rescale, then every account's state is where it is."""
 
 import json
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import NewPartitions
+from sqlalchemy import text
 
-from streams.kafka import KafkaSettings, admin_client
+from ops.clock import utc_now
+from storage.partition_counts import settle_count
+from storage.progress import claim_partitions
+from streams.kafka import KafkaSettings, admin_client, describe_topics
 from streams.partitioners import partition_of
 from tests.deployment import Deployment, wait_until
 from tests.integration.partitions import comes_to_pass, says, stopped
@@ -111,3 +116,25 @@ def test_a_rescale_refuses_while_old_partitions_have_records_to_read_and_says_wh
     unknown = deployment.headgate("rescale", "--now", "--partitioner", "md5")
     assert "must be one of murmur2, crc32, fnv1a, any" in unknown.stderr
     assert deployment.value("SELECT count(*) FROM partition_counts WHERE version > 1") == 0
+
+
+def test_the_ends_of_transactions_are_not_to_be_read_before_a_rescale(deployment: Deployment) -> None:
+    """SQL stays at the offset after the last record for ever."""
+    producer = deployment.producer(**{"transactional.id": deployment.prefix})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for partition in (0, 1):
+        for _ in range(3):
+            producer.produce(deployment.transactions, b"{}", partition=partition)
+    producer.commit_transaction(30)
+    uuid = describe_topics(KafkaSettings(deployment.kafka), [deployment.transactions])[deployment.transactions].uuid
+    topic: dict[str, Any] = {"topic": deployment.transactions, "topic_uuid": uuid, "now": utc_now()}
+    settle_count(deployment.database, **topic, partitions=2, keyed=True, by="worker")
+    claim_partitions(deployment.database, **topic, start_offsets={0: 3, 1: 2}, owner="worker", backend_pid=None)
+    raise_partitions(deployment, deployment.transactions, 3)
+    behind = deployment.headgate("rescale")
+    assert f"({deployment.transactions}/1 2)" in behind.stderr, "its last record is yet to be read"
+    with deployment.database.begin() as connection:
+        connection.execute(text("UPDATE stream_progress SET next_offset = 3 WHERE partition = 1"))
+    assert deployment.headgate("rescale").returncode == 0
+    assert deployment.value("SELECT max(version) FROM partition_counts") == 2

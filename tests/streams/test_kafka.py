@@ -13,6 +13,8 @@ from streams.kafka import (
     create_topics,
     delete_topics,
     describe_topics,
+    has_records,
+    log_bounds,
     producer,
     topic_configurations,
 )
@@ -61,6 +63,33 @@ def test_a_record_just_above_the_size_limit_still_arrives_to_become_a_dead_lette
         sender.produce(name, b"x" * size, on_delivery=lambda error, _: errors.append(error and error.name()))
     assert sender.flush(20) == 0
     assert errors == [None, "MSG_SIZE_TOO_LARGE"]
+
+
+def test_the_ends_of_transactions_and_what_they_aborted_are_no_records(kafka_servers: str, topic_prefix: str) -> None:
+    settings, place = KafkaSettings(kafka_servers), (f"{topic_prefix}transactions", 0)
+    created(kafka_servers, {place[0]: {}})
+    sender = producer(settings, **{"transactional.id": topic_prefix})
+    sender.init_transactions(SECONDS)
+    for commits in (True, False):
+        sender.begin_transaction()
+        for _ in range(3):
+            sender.produce(place[0], b"x", partition=place[1])
+        sender.flush(SECONDS)
+        (sender.commit_transaction if commits else sender.abort_transaction)(SECONDS)
+    _, end = log_bounds(settings, [place])[place]
+    assert end == 8
+    assert {first: has_records(settings, place, first, end) for first in (0, 2, 3, 4, 7)} == {
+        0: True,
+        2: True,
+        3: False,
+        4: False,
+        7: False,
+    }
+    sender.begin_transaction()
+    sender.produce(place[0], b"x", partition=place[1])
+    sender.commit_transaction(SECONDS)
+    assert has_records(settings, place, 3, 10)
+    assert not has_records(settings, place, 3, end), "what came after the look at the log's end"
 
 
 def test_a_broker_that_is_absent_is_said_to_be_so_with_its_address() -> None:
