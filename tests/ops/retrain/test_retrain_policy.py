@@ -346,6 +346,8 @@ def move_into_yesterday(database: Database) -> None:
             for column in columns:
                 moved = f"strftime('%Y-%m-%d %H:%M:%f', {column}, '+{days} days') || '000'"
                 connection.exec_driver_sql(f"UPDATE {table} SET {column} = {moved}")
+        for table in ("engagements", "recommendations", "recommendation_items"):
+            connection.exec_driver_sql(f"UPDATE {table} SET day = date(day, '+{days} days')")
 
 
 def test_the_command_makes_a_pass_of_the_recommender_alone(tmp_path: Path) -> None:
