@@ -60,7 +60,8 @@ def test_a_rescale_forgets_snapshots_and_cold_states_of_the_topic_alone(database
             )
             connection.execute(
                 text(
-                    "INSERT INTO cold_states (topic_generation, source_partition, entity_id, as_of, state, layout) VALUES (:generation, 0, 'a1', 5, :state, 'layout')"
+                    "INSERT INTO cold_states (topic_generation, source_partition, entity_id, as_of, state, layout) "
+                    "VALUES (:generation, 0, 'a1', 5, :state, 'layout')"
                 ),
                 {"generation": generation, "state": b"x"},
             )
