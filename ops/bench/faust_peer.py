@@ -3,8 +3,6 @@
 The whole program of this contestant; `python -m ops.bench.faust_peer` with the options of peer.py.
 """
 
-import asyncio
-import signal
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import faust
 import uvloop
 
 from ops.bench.peer import BATCH_RECORDS, PeerOptions, ScoringSink, read_options
+from ops.bench.stock_faust import serve, stock_app
 
 #: A batch that is not full is taken after this many seconds.
 WITHIN_SECONDS = 0.5
@@ -27,14 +26,7 @@ class FaustRecord(NamedTuple):
 
 
 def build_app(options: PeerOptions, sink: ScoringSink) -> faust.App:
-    app = faust.App(
-        options.group,
-        broker=f"kafka://{options.kafka}",
-        store="memory://",
-        web_enabled=False,
-        topic_disable_leader=True,
-        consumer_auto_offset_reset="earliest",
-    )
+    app = stock_app(options.kafka, options.group)
     topic = app.topic(options.topic, key_serializer="raw", value_serializer="raw")
 
     async def score(stream: Any) -> None:
@@ -50,15 +42,6 @@ def build_app(options: PeerOptions, sink: ScoringSink) -> faust.App:
     return app
 
 
-async def serve(options: PeerOptions) -> None:
-    app = build_app(options, ScoringSink(options))
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await app.start()
-    await stop.wait()
-    await app.stop()
-
-
 if __name__ == "__main__":
-    uvloop.run(serve(read_options()))
+    options = read_options()
+    uvloop.run(serve(build_app(options, ScoringSink(options))))

@@ -1,29 +1,20 @@
 """Stock Faust passing events on: what it does beside Headgate when one of two processes is killed.
 
 The whole program of this contestant; `python -m ops.bench.faults.faust_stall_peer` with the options of stall_peer.py.
-Faust's defaults but for its web server, the topic it would create, and where to begin.
 """
 
-import asyncio
 import json
-import signal
 from typing import Any
 
 import faust
 import uvloop
 
 from ops.bench.faults.stall_peer import StallOptions, read_options
+from ops.bench.stock_faust import serve, stock_app
 
 
 def build_app(options: StallOptions) -> faust.App:
-    app = faust.App(
-        options.group,
-        broker=f"kafka://{options.kafka}",
-        store="memory://",
-        web_enabled=False,
-        topic_disable_leader=True,
-        consumer_auto_offset_reset="earliest",
-    )
+    app = stock_app(options.kafka, options.group)
     source = app.topic(options.source, key_serializer="raw", value_serializer="raw")
     target = app.topic(options.target, key_serializer="raw", value_serializer="raw")
 
@@ -36,15 +27,5 @@ def build_app(options: StallOptions) -> faust.App:
     return app
 
 
-async def serve(options: StallOptions) -> None:
-    app = build_app(options)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await app.start()
-    await stop.wait()
-    await app.stop()
-
-
 if __name__ == "__main__":
-    uvloop.run(serve(read_options()))
+    uvloop.run(serve(build_app(read_options())))

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import cycle
-from types import TracebackType
-from typing import Self
 
 from models.feature_schema import FEATURE_SCHEMA
+from ops.bench.faults.beside import Beside
 from ops.bench.faults.deployment import Deployment
 from ops.clock import utc_now
 from storage.database import DatabaseUnavailable
@@ -21,35 +20,23 @@ from streams.policy_watch import POLICY_KIND, POLICY_NAME
 WHY = "its turn in the fault benchmark"
 
 
-class Promotions:
+class Promotions(Beside):
     """The first of each kind is champion from the beginning on. `next_detector` does at once what the thread does every
     `seconds`; while somebody has `held` it does nothing."""
 
     def __init__(
         self, deployment: Deployment, detectors: Sequence[bytes], policies: Sequence[bytes], seconds: float
     ) -> None:
+        super().__init__("promotions", seconds)
         self.registry = ModelRegistry(deployment.database, str(deployment.models))
         self.detectors = [self._register(MODEL_NAME, MODEL_KIND, FEATURE_SCHEMA, data) for data in detectors]
         self.policies = [self._register(POLICY_NAME, POLICY_KIND, 1, data) for data in policies]
         self._files = detectors
         self._turns = cycle([*self.detectors[1:], *self.policies[1:], *self.detectors[:1], *self.policies[:1]])
         self._detectors = cycle([*self.detectors[1:], *self.detectors[:1]])
-        self._seconds = seconds
         self.held = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="promotions", daemon=True)
         for first in (self.detectors[0], self.policies[0]):
             self.promote(first)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def promote(self, record: ModelRecord) -> None:
         """Raises DatabaseUnavailable."""
@@ -69,7 +56,6 @@ class Promotions:
     def _register(self, name: str, kind: str, schema: int, data: bytes) -> ModelRecord:
         return self.registry.register(name, kind, data, feature_schema=schema, metrics={}, clock=utc_now)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            with self.held, suppress(DatabaseUnavailable):
-                self.promote(next(self._turns))
+    def _act(self) -> None:
+        with self.held, suppress(DatabaseUnavailable):
+            self.promote(next(self._turns))

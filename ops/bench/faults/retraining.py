@@ -6,47 +6,32 @@ away, or is refused because there is too little to learn from, is followed by th
 
 import subprocess
 import sys
-import threading
-from types import TracebackType
-from typing import Self
 
+from ops.bench.faults.beside import Beside
 from ops.bench.faults.deployment import Deployment
 
 #: Events older than some seconds count as matured: in a run of an hour nothing gets a week old.
 ARGUMENTS = ("retrain", "--once", "--model", "fraud", "--label-horizon-days", "0.0005", "--epochs", "1")
 
 
-class Retraining:
+class Retraining(Beside):
     """A pass begins `seconds` after the one before it ended."""
 
     def __init__(self, deployment: Deployment, seconds: float) -> None:
+        super().__init__("retraining", seconds)
         self._deployment = deployment
-        self._seconds = seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def _act(self) -> None:
         log = self._deployment.folder / "retrain.log"
-        while not self._stopping.wait(self._seconds):
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "ops", *ARGUMENTS],
-                    env=self._deployment.environment(),
-                    cwd=self._deployment.folder,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
-                while process.poll() is None:
-                    if self._stopping.wait(0.2):
-                        process.kill()
-                        process.wait()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ops", *ARGUMENTS],
+                env=self._deployment.environment(),
+                cwd=self._deployment.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            while process.poll() is None:
+                if self._stopping.wait(0.2):
+                    process.kill()
+                    process.wait()

@@ -5,12 +5,11 @@ It looks every tenth of a second; while the database is away it sees nothing, wh
 
 import threading
 import time
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from ops.bench.faults.beside import Beside
 from ops.bench.faults.deployment import Deployment
 from ops.bench.faults.outcomes import Violation
 
@@ -19,10 +18,11 @@ LOOK_SECONDS = 0.1
 Partition = tuple[str, int]
 
 
-class ProgressWatch:
+class ProgressWatch(Beside):
     """`begin` and `stall` bound the time that is measured; `backwards` gives what was seen since it was asked last."""
 
     def __init__(self, deployment: Deployment) -> None:
+        super().__init__("progress-watch", LOOK_SECONDS)
         self._engine = deployment.database.engine
         self._transactions = deployment.transactions
         self._offsets: dict[Partition, int] = {}
@@ -30,18 +30,6 @@ class ProgressWatch:
         self._longest = 0.0
         self._backwards: list[Violation] = []
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="progress-watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def begin(self) -> None:
         now = time.monotonic()
@@ -60,14 +48,13 @@ class ProgressWatch:
             found, self._backwards = self._backwards, []
         return found
 
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                    rows = connection.execute(text("SELECT topic, partition, next_offset FROM stream_progress")).all()
-            except SQLAlchemyError:
-                continue
-            self._note({(row.topic, row.partition): row.next_offset for row in rows}, time.monotonic())
+    def _act(self) -> None:
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                rows = connection.execute(text("SELECT topic, partition, next_offset FROM stream_progress")).all()
+        except SQLAlchemyError:
+            return
+        self._note({(row.topic, row.partition): row.next_offset for row in rows}, time.monotonic())
 
     def _note(self, offsets: dict[Partition, int], now: float) -> None:
         with self._lock:
