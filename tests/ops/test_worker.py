@@ -11,6 +11,7 @@ from ops import worker
 from ops.compose import WorkerFailed, load_detector, read_rates
 from ops.worker import wait_for_champion
 from storage.database import DatabaseUnavailable
+from streams.kafka import KafkaUnavailable
 
 
 class Stoppable:
@@ -28,6 +29,14 @@ class Stoppable:
 
     def stop(self) -> Any:
         self.asked.append("stop")
+
+    def leave_group(self) -> bool:
+        self.asked.append("leave the group")
+        return True
+
+    def cannot_leave_group(self) -> bool:
+        self.asked.append("fail to leave the group")
+        raise KafkaUnavailable("no broker")
 
     def as_app(self) -> Any:
         outer = self
@@ -47,8 +56,15 @@ def test_stopping_drains_first_then_gives_up_waiting_and_ends_the_threads_in_any
 ) -> None:
     monkeypatch.setattr(worker, "STOP_SECONDS", 0.05)
     flow: Any = Stoppable(hangs)
-    asyncio.run(worker._stop(flow.as_app(), flow))
-    assert flow.asked == ["release", "stop waiting", "stop the app", "stop"]
+    asyncio.run(worker._stop(flow.as_app(), flow, flow.leave_group))
+    assert flow.asked == ["release", "stop waiting", "stop the app", "leave the group", "stop"]
+
+
+def test_a_group_that_cannot_be_left_keeps_nothing_from_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "STOP_SECONDS", 0.05)
+    flow: Any = Stoppable()
+    asyncio.run(worker._stop(flow.as_app(), flow, flow.cannot_leave_group))
+    assert flow.asked[-2:] == ["fail to leave the group", "stop"]
 
 
 class Champions:

@@ -18,7 +18,7 @@ from ops.jobs.challenge import RetrainingRules
 from ops.jobs.retrain import Outcome, Workplace, retrain_once
 from ops.jobs.retrain_command import outcome_table
 from storage.database import Database
-from storage.exclusive import exclusively
+from storage.exclusive import AlreadyRunning, exclusively
 from storage.registry import ModelRegistry
 from streams.detection import MODEL_NAME
 from tests.deployment import CHECKOUT, wait_until
@@ -88,6 +88,14 @@ def champion(database: Database, folder: Path) -> int | None:
     return record.version
 
 
+def is_free(database: Database, what: str) -> bool:
+    try:
+        with exclusively(database, what):
+            return True
+    except AlreadyRunning:
+        return False
+
+
 @pytest.fixture
 def database_with_history(database: Database) -> Database:
     past = history(4_000, accounts=200, days=40, seed=4, frauds=0.06)
@@ -108,6 +116,7 @@ def test_a_process_killed_at_any_step_leaves_a_usable_registry_and_the_next_pass
             assert process.stdout is not None
             assert process.stdout.readline() == "there\n"
             process.kill()
+        wait_until("the server ends the killed process's session", lambda: is_free(database, "retraining"))
         assert runs(database)[-1] == ("running", None)
         assert champion(database, tmp_path) == version
     work = Workplace(database, registry, {}, utc_now, lambda stage, done: None)
