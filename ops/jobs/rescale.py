@@ -11,8 +11,10 @@ from datetime import datetime
 from sqlalchemy import text
 
 from ops.jobs.accept_loss import full_name, this_user
+from ops.jobs.prune import LOCK as PRUNE
 from ops.settings import Settings
 from storage.database import Database
+from storage.exclusive import exclusively
 from storage.partition_counts import Count, latest_count, rescale
 from storage.progress import ProgressRow, all_progress
 from streams.kafka import KafkaSettings, describe_topics, has_records, log_bounds, newest_keys
@@ -57,7 +59,8 @@ def run_rescale(
     clock: Callable[[], datetime],
 ) -> list[Rescaled]:
     """Of all topics, or of one, those that have more partitions than state was built with. partitioner: None to find
-    out; now: though some old partition has not been read to its end. Raises RescaleRefused and CountChanged."""
+    out; now: though some old partition has not been read to its end. Raises RescaleRefused, CountChanged, and
+    AlreadyRunning beside `headgate prune`, which decides by the counts what recovery does not need."""
     if partitioner is not None and partitioner not in PARTITIONERS:
         raise RescaleRefused(f"--partitioner must be one of {', '.join(PARTITIONERS)}, not {partitioner}")
     names = {full_name(settings, name): name for name in KEYED}
@@ -66,21 +69,22 @@ def run_rescale(
     wanted = sorted(names) if topic is None else [full_name(settings, topic)]
     kafka = KafkaSettings(settings.kafka)
     found = []
-    for plan in _plans(kafka, database, wanted):
-        if not now:
-            _refuse_backlog(kafka, plan)
-        chosen = partitioner or _partitioner(kafka, database, plan, *KEYED[names[plan.topic]])
-        count = rescale(
-            database,
-            topic=plan.topic,
-            topic_uuid=plan.topic_uuid,
-            seen=plan.seen,
-            partitions=plan.partitions,
-            partitioner=chosen,
-            by=this_user(),
-            now=clock(),
-        )
-        found.append(Rescaled(plan.topic, plan.seen.partitions, count.partitions, count.partitioner))
+    with exclusively(database, PRUNE):
+        for plan in _plans(kafka, database, wanted):
+            if not now:
+                _refuse_backlog(kafka, plan)
+            chosen = partitioner or _partitioner(kafka, database, plan, *KEYED[names[plan.topic]])
+            count = rescale(
+                database,
+                topic=plan.topic,
+                topic_uuid=plan.topic_uuid,
+                seen=plan.seen,
+                partitions=plan.partitions,
+                partitioner=chosen,
+                by=this_user(),
+                now=clock(),
+            )
+            found.append(Rescaled(plan.topic, plan.seen.partitions, count.partitions, count.partitioner))
     return found
 
 

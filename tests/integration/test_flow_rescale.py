@@ -8,6 +8,7 @@ from confluent_kafka.admin import NewPartitions
 from sqlalchemy import text
 
 from ops.clock import utc_now
+from storage.exclusive import exclusively
 from storage.partition_counts import settle_count
 from storage.progress import claim_partitions
 from streams.kafka import KafkaSettings, admin_client, describe_topics
@@ -111,6 +112,8 @@ def test_a_rescale_refuses_while_old_partitions_have_records_to_read_and_says_wh
     assert refused.returncode == 1
     assert "records of before are still to be read" in refused.stderr
     assert f"{deployment.transactions}/0" in refused.stderr
+    with exclusively(deployment.database, "prune"):
+        assert "another prune is running" in deployment.headgate("rescale", "--now").stderr
     wrong = deployment.headgate("rescale", "--topic", "items")
     assert "keeps no state by key" in wrong.stderr
     unknown = deployment.headgate("rescale", "--now", "--partitioner", "md5")
