@@ -30,13 +30,14 @@ from streams.drift_watch import DriftWatch
 from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
-from streams.kafka import KafkaSettings, producer
+from streams.kafka import KafkaSettings, producer, records_consumer
 from streams.labels import LOOK_SECONDS, LabelWatch
 from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
 from streams.partition_watch import PartitionWatch
 from streams.periodic import Periodic
 from streams.pipeline import Pipeline
+from streams.reading import TopicReader
 from streams.records import DecodeLimits
 from streams.recovery import PartitionSource
 from streams.relay import Relay
@@ -158,8 +159,15 @@ def build_flow(
     def pipeline(topic: str, processor: Processor) -> Pipeline:
         return Pipeline(
             topic,
+            TopicReader(
+                topic,
+                lambda: records_consumer(kafka, f"{settings.topic_prefix}{settings.group}"),
+                on_end=lambda *end: flow.seen_end(*end),
+                on_out_of_range=lambda *place: flow.out_of_range(*place),
+            ),
             processor,
             Committer(database, wait, utc_now),
+            accept=ownership.accept,
             max_batch_records=settings.max_batch_records,
             clock=time.time,
             metrics=metrics,
@@ -192,7 +200,6 @@ def build_flow(
         owner_name=worker,
         start_latest=settings.start_from == "latest",
         keyed=[transactions, engagements],
-        fetch_wait_ms=settings.fetch_wait_ms,
         warnings=lambda: [*recommending.warnings(), *state.warnings()],
     )
     partitions = PartitionWatch(

@@ -91,7 +91,6 @@ class Settings(BaseSettings):
         6.0, ge=1, le=300, description="A worker silent for so long loses its partitions to the others."
     )
     max_batch_records: int = Field(8192, ge=1, le=100_000, description="Most records scored as one batch.")
-    fetch_wait_ms: int = Field(20, ge=1, le=5000, description="Longest wait of the broker for more records.")
     record_size_limit: int = Field(
         1_000_000, ge=1024, le=50_000_000, description="A larger record becomes a dead letter. Bytes."
     )

@@ -162,7 +162,6 @@ async def _serve(
             group=f"{settings.topic_prefix}{settings.group}",
             worker=worker,
             session_timeout=settings.session_timeout_seconds,
-            max_poll_records=settings.max_batch_records,
         ),
         flow,
     )

@@ -1,6 +1,7 @@
-"""The Faust app: one agent a topic, assignment and revocation; nothing else.
+"""The Faust app: the topics that this worker takes part in, assignment and revocation; nothing else.
 
-Faust brings the consumer group, rebalancing and supervision. Records, state and SQL are the flow's (flow.py).
+Faust brings the consumer group, rebalancing, supervision and Kafka's committed offsets. Records never pass through it:
+they, state and SQL are the flow's (flow.py).
 """
 
 from contextlib import suppress
@@ -26,8 +27,6 @@ class AppSettings:
     group: str
     worker: str
     session_timeout: float = 6.0
-    max_poll_records: int = 4096
-    max_fetch_bytes: int = 4 * 1_048_576
 
 
 class FlowApp(faust.App):
@@ -51,15 +50,13 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
         consumer_group_instance_id=settings.worker,
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=min(HEARTBEAT_SECONDS, settings.session_timeout / 4),
-        broker_max_poll_records=settings.max_poll_records,
         broker_commit_interval=5.0,
-        consumer_max_fetch_size=settings.max_fetch_bytes,
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         consumer_auto_offset_reset="earliest",
     )
     app.flow = flow
     for topic in flow.topics:
-        _add_agent(app, topic)
+        _subscribe(app, topic)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def release(_app: Any, revoked: Any, **_: Any) -> None:
@@ -76,11 +73,12 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
     return app
 
 
-def _add_agent(app: FlowApp, topic: str) -> None:
+def _subscribe(app: FlowApp, topic: str) -> None:
+    """Faust joins the group for the topics that have an agent; a pipeline reads them."""
     channel = app.topic(topic, key_serializer="raw", value_serializer="raw")
 
-    async def deliver(stream: Any) -> None:
-        async for event in stream.noack().events():
-            await app.flow.deliver(event.message.value)
+    async def take_part(stream: Any) -> None:
+        async for _ in stream.noack().events():
+            raise AssertionError("records are the pipelines' to read")
 
-    app.agent(channel, name=f"deliver-{topic}")(deliver)
+    app.agent(channel, name=f"take-part-{topic}")(take_part)

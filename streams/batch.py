@@ -1,6 +1,6 @@
 """The values that travel from the socket to SQL: chunks in, prepared batches out.
 
-A chunk is one partition's part of a poll; a prepared batch is what one SQL transaction writes. Both are made
+A chunk is one partition's part of a batch; a prepared batch is what one SQL transaction writes. Both are made
 once and never recomputed: a batch may be sent again, byte for byte, after a lost connection.
 """
 
@@ -25,14 +25,14 @@ class OwnedPartition:
     claim: Claim
     topic_uuid: str
     kafka_generation: int
-    accepted: int  # the next offset that the intake expects; event loop
+    accepted: int  # the next offset that the intake expects; compute thread
     committed: int  # the next offset in SQL; writer thread
     prepared: int = 0  # works handed to the writer; compute thread
     written: int = 0  # works in SQL; writer thread
     revoked: bool = False  # Kafka took it away: start no new batch with it; event loop
     lost: bool = False  # SQL's epoch is no longer ours: drop its state; writer thread
-    fetched: int = 0  # the offset after the last record that was fetched; event loop
-    reached: int = 0  # where the consumer stood lately; event loop
+    fetched: int = 0  # the offset after the last record that was fetched; compute thread
+    reached: int = 0  # an end of the log that was reached; compute thread
 
     @property
     def usable(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from storage.database import Database, DatabaseUnavailable
-from streams.batch import Chunk, OwnedPartition
+from streams.batch import OwnedPartition
 from streams.claiming import Bounds, Claimed, Claimer, ClaimSuperseded, Reason, Stopped, out_of_range
 from streams.commit import CommitResult
 from streams.health import FlowMetrics
@@ -56,13 +56,11 @@ class Flow:
         owner_name: str,
         start_latest: bool = False,
         keyed: Collection[str] = (),
-        fetch_wait_ms: int = 20,
         drain_seconds: float = 5.0,
         clock: Callable[[], datetime],
         sleep: Callable[[float], None] = time.sleep,
         warnings: Callable[[], list[str]] = list,
     ) -> None:
-        self.fetch_wait_ms = fetch_wait_ms
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         self._ownership = ownership
@@ -137,50 +135,14 @@ class Flow:
             ],
         }
 
-    # From the transport and the agents, on the event loop.
-
-    def to_read(self, active: Iterable[TopicPartition]) -> list[TopicPartition]:
-        """Those that are ours and do not stand still."""
-        return [place for place in active if place not in self._stopped and self.owner(*place) is not None]
-
-    async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
-        """Those whose pipeline takes more; waits, at most a second, while none does. None that stands still."""
-        wanted = self.to_read(active)
-        pipelines = {self._pipelines[topic] for topic, _ in wanted if topic in self._pipelines}
-        if pipelines and not any(pipeline.buffer.has_room for pipeline in pipelines):
-            waits = [asyncio.ensure_future(pipeline.buffer.room()) for pipeline in pipelines]
-            try:
-                await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-        return {tp for tp in wanted if self._pipelines[tp[0]].buffer.has_room}
-
-    def owner(self, topic: str, partition: int) -> OwnedPartition | None:
-        """Under whose claim a chunk is fetched now; None where the partition is not ours."""
-        return self._ownership.owner(topic, partition)
-
-    async def deliver(self, chunk: Chunk) -> None:
-        """Hands a fetched chunk to its pipeline, once that has room."""
-        pipeline = self._pipelines[chunk.owner.claim.topic]
-        await pipeline.buffer.room()
-        accepted = self._ownership.accept(chunk)
-        if accepted is not None:
-            pipeline.put(accepted)
-
-    def seen_end(self, topic: str, partition: int, end: int | None) -> None:
-        if end is not None:
-            self._ends[topic, partition] = end
-            position = self._ownership.committed().get((topic, partition))
-            if position is not None:
-                self._report_lag(topic, partition, end, position)
+    # From the transport, on the event loop.
 
     def committed(self) -> dict[TopicPartition, int]:
         return self._ownership.committed()
 
     async def claim(self, bounds: Bounds, kafka_generation: int) -> dict[TopicPartition, int]:
-        """Takes the epochs of what Kafka assigned and returns where to fetch from; nothing of what stands still. Waits
-        while the database is away. Raises ClaimSuperseded where a later claim began meanwhile."""
+        """Takes the epochs of what Kafka assigned and gives from where on each is read; nothing of what stands still.
+        Waits while the database is away. Raises ClaimSuperseded where a later claim began meanwhile."""
         self._claims += 1
         number = self._claims
         claimed = await asyncio.get_running_loop().run_in_executor(None, self._claim_all, bounds, number)
@@ -200,7 +162,7 @@ class Flow:
         return set(self._again)
 
     async def claim_again(self, bounds: Bounds, kafka_generation: int) -> dict[TopicPartition, int]:
-        """Claims single partitions anew, while the others go on, and returns where to fetch from. What nobody can
+        """Claims single partitions anew, while the others go on, and gives from where on each is read. What nobody can
         claim at the moment is left to the next look at SQL."""
         waiting = {place: self._again.pop(place, None) for place in bounds}
         seen = {place: epoch for place, epoch in waiting.items() if epoch is not None}
@@ -217,13 +179,6 @@ class Flow:
         for place in offsets:
             self._stopped.pop(place, None)
         return self._taken(claimed, offsets, bounds) if offsets else {}
-
-    def stop_partition(self, topic: str, partition: int, position: int, first: int, end: int) -> bool:
-        """Kafka had no record at a position that was to be read; False where it has by now."""
-        if first <= position <= end:
-            return False
-        self._stop([out_of_range(topic, partition, position, first, end)])
-        return True
 
     def assigned(self) -> list[Assigned] | None:
         """What Kafka gave us, under which epochs; None in a rebalance."""
@@ -257,13 +212,27 @@ class Flow:
     async def release(self) -> None:
         """A rebalance took the partitions: finish what is on its way, so that the next owner starts after it."""
         self._ownership.revoke_all()
+        for pipeline in self._pipelines.values():
+            pipeline.read(())
         drained = [pipeline.drained(self._drain_seconds) for pipeline in self._pipelines.values()]
         if not all(await asyncio.gather(*drained)):
             log.warning("batches in flight were abandoned in a rebalance; SQL's epoch keeps them out")
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(None, relay.settle, RELAY_SECONDS) for relay in self._relays))
 
-    # From the pipelines, on their threads.
+    # From the pipelines and their readers, on the compute and writer threads.
+
+    def seen_end(self, topic: str, partition: int, end: int) -> None:
+        """end: Kafka's next offset as last heard."""
+        owner = self._ownership.owner(topic, partition)
+        if owner is not None:
+            self._ends[topic, partition] = end
+            self._report_lag(topic, partition, end, owner.committed)
+
+    def out_of_range(self, owner: OwnedPartition, position: int, first: int, end: int) -> None:
+        """Kafka has no record where a partition is to be read; its reader has let it go."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stand_still, owner, position, first, end)
 
     def on_commit(self, result: CommitResult) -> None:
         for work in result.committed:
@@ -299,6 +268,11 @@ class Flow:
     def _all_stopped(self) -> list[Stopped]:
         return [stopped for _, stopped in sorted(self._stopped.items())]
 
+    def _stand_still(self, owner: OwnedPartition, position: int, first: int, end: int) -> None:
+        place = owner.claim.topic, owner.claim.partition
+        if self._ownership.owner(*place) is owner:
+            self._stop([out_of_range(*place, position, first, end)])
+
     def _stop(self, stopped: Iterable[Stopped]) -> None:
         for one in stopped:
             self._stopped = self._stopped | {(one.topic, one.partition): one}
@@ -308,13 +282,17 @@ class Flow:
     def _taken(
         self, claimed: Claimed, offsets: Mapping[TopicPartition, int], bounds: Bounds
     ) -> dict[TopicPartition, int]:
-        """After ownership was taken: notes what stands still, how far we are behind, what has yet to be published."""
+        """After ownership was taken: notes what stands still, how far we are behind, what has yet to be published, and
+        has the rest read; gives from where on."""
         self._stop(claimed.stopped)
         for topic, partition in offsets:
             self.seen_end(topic, partition, bounds[topic, partition][1])
-            if (owner := self.owner(topic, partition)) is not None:
+            if (owner := self._ownership.owner(topic, partition)) is not None:
                 for relay in self._relays:
                     relay.wake(owner)
+        for topic, pipeline in self._pipelines.items():
+            owned = self._ownership.owned(topic) or ()
+            pipeline.read([owner for owner in owned if (topic, owner.claim.partition) not in self._stopped])
         log.info("partitions claimed", partitions=[f"{t}/{p}@{o}" for (t, p), o in sorted(offsets.items())])
         return {place: offset for place, offset in offsets.items() if place not in self._stopped}
 

@@ -47,7 +47,9 @@ class FlowMetrics:
         self._batch = Histogram(
             "headgate_batch_records", "Records in a batch", ["topic"], buckets=SIZE_BUCKETS, registry=into
         )
-        self._queue = Gauge("headgate_queue_depth", "What waits before a stage", ["topic", "queue"], registry=into)
+        self._queue = Gauge(
+            "headgate_queue_depth", "Computed batches that wait to be written", ["topic"], registry=into
+        )
         self._lag = Gauge(
             "headgate_lag_records",
             "Records in Kafka that SQL has not passed",
@@ -158,9 +160,8 @@ class FlowMetrics:
         """So many more events were folded into the state that is being restored."""
         self.restoring_now[topic] += events
 
-    def queues(self, topic: str, records: int, batches: int) -> None:
-        self._queue.labels(topic, "records_to_compute").set(records)
-        self._queue.labels(topic, "batches_to_write").set(batches)
+    def queue(self, topic: str, batches: int) -> None:
+        self._queue.labels(topic).set(batches)
 
     def committed(self, topic: str, batch: PreparedBatch, result: CommitResult, now: float) -> None:
         for work in result.committed:

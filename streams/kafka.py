@@ -1,6 +1,7 @@
 """Kafka clients for everyone who needs one, and what must be known of topics.
 
-One place builds producers and admin clients from one set of settings; the consuming side is the Faust transport.
+One place builds producers, admin clients and the readers' consumers from one set of settings; the member of the
+consumer group is the Faust transport's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,10 @@ KEYS_SECONDS = 3.0
 SEARCH_SECONDS = 10.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
 SIZE_MARGIN = 1_048_576
+
+
+#: What a topic's reader holds of records that wait.
+QUEUED_KILOBYTES = 32_768
 
 
 class KafkaUnavailable(Exception):
@@ -63,6 +68,30 @@ def producer(settings: KafkaSettings, **overrides: object) -> Producer:
             **overrides,
         },
         logger=None,
+    )
+
+
+def records_consumer(settings: KafkaSettings, group: str) -> Consumer:
+    """Reads what it is told to, committed records only, and joins no group: its name is for permissions and logs. It
+    reports the end of each log, and a position outside of it instead of going on elsewhere."""
+    return Consumer(
+        {
+            "bootstrap.servers": settings.servers,
+            "client.id": settings.client_id,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "queued.max.messages.kbytes": QUEUED_KILOBYTES,
+            "fetch.message.max.bytes": 4 * 1_048_576,
+            "fetch.queue.backoff.ms": 10,
+            "fetch.error.backoff.ms": 100,
+            "reconnect.backoff.max.ms": 1_000,
+            "log_level": 2,
+        }
     )
 
 

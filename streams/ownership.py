@@ -14,7 +14,8 @@ TopicPartition = tuple[str, int]
 
 
 class Ownership:
-    """Owned partitions by (topic, partition). Written on the event loop, read by every thread."""
+    """Owned partitions by (topic, partition). Changed on the event loop, read by every thread; `accept` belongs to the
+    compute threads."""
 
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, OwnedPartition] = {}

@@ -1,20 +1,20 @@
-"""Two threads between the fetching event loop and SQL: one computes, one writes, with a short queue between.
+"""Two threads between Kafka and SQL: one reads and computes, one writes, with a short queue between.
 
-    event loop --ChunkBuffer--> compute thread (a Processor) --queue of 2--> writer thread (a Committer)
+    librdkafka's threads --Reader--> compute thread (a Processor) --queue of 2--> writer thread (a Committer)
 
-Fetching, compute and the SQL commit of neighbouring batches overlap; order is kept, and every bound is small, so
+Fetching, compute and the SQL commit of large neighbouring batches overlap; order is kept, and every bound is small, so
 back-pressure reaches the fetcher. A failure in either thread stops the worker: nothing is skipped.
 """
 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import structlog
 
-from streams.batch import Chunk, PreparedBatch, Processor
-from streams.buffer import ChunkBuffer
+from streams.batch import Chunk, OwnedPartition, PreparedBatch, Processor
 from streams.commit import CommitResult, Committer
 from streams.health import FlowMetrics
 
@@ -22,20 +22,38 @@ log = structlog.get_logger(__name__)
 
 IDLE_SECONDS = 0.5
 BATCHES_AHEAD = 2
+#: After a batch of fewer records the next one waits until that is in SQL. Records that come meanwhile join it, which
+#: saves more than overlap gains: the threads share Python's lock, and what a batch costs hardly depends on its size.
+SMALL_RECORDS = 512
+
+
+class Reader(Protocol):
+    """Where the records come from (streams/reading.py)."""
+
+    def read(self, owners: Iterable[OwnedPartition]) -> None: ...
+
+    def take(self, most: int, timeout: float) -> list[Chunk]: ...
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Pipeline:
     """The two threads of one topic.
 
-    on_commit is called on the writer thread after each commit; on_failure once, from the thread that failed.
+    accept: gives the part of a chunk that is new, None where it is not ours any more (streams/ownership.py). on_commit
+    is called on the writer thread after each commit; on_failure once, from the thread that failed.
     """
 
     def __init__(
         self,
         topic: str,
+        reader: Reader,
         processor: Processor,
         committer: Committer,
         *,
+        accept: Callable[[Chunk], Chunk | None],
         max_batch_records: int,
         clock: Callable[[], float],
         metrics: FlowMetrics,
@@ -43,7 +61,8 @@ class Pipeline:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.topic = topic
-        self.buffer = ChunkBuffer(2 * max_batch_records)
+        self._reader = reader
+        self._accept = accept
         self._processor = processor
         self._committer = committer
         self._max_batch_records = max_batch_records
@@ -69,24 +88,24 @@ class Pipeline:
         for thread in self._threads:
             thread.start()
 
-    def put(self, chunk: Chunk) -> None:
-        """Hands over a chunk; the caller has waited for `buffer.room()`."""
-        with self._counted:
-            self._in_flight += 1
-        self.buffer.put(chunk)
+    def read(self, owners: Iterable[OwnedPartition]) -> None:
+        """From now on these partitions; from any thread."""
+        self._reader.read(owners)
 
     async def drained(self, timeout: float) -> bool:
-        """Waits until nothing handed over is still on its way, at most `timeout` seconds."""
+        """Waits until nothing that was accepted is still on its way, at most `timeout` seconds."""
         return await asyncio.get_running_loop().run_in_executor(None, self._wait_drained, timeout)
 
     def stop(self, timeout: float) -> None:
         """Finishes the batches at hand and ends both threads; breaks off a commit that takes too long."""
         self._stopping.set()
-        self.buffer.close()
+        self._reader.wake()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout)
         self._committer.close()
+        if not self._threads[0].is_alive():
+            self._reader.close()
 
     def _wait_drained(self, timeout: float) -> bool:
         with self._counted:
@@ -99,7 +118,7 @@ class Pipeline:
             first = not self._stopping.is_set()
             self._stopping.set()
             self._counted.notify_all()
-        self.buffer.close()
+        self._reader.wake()
         if first:
             self._on_failure(error)
         else:
@@ -107,22 +126,34 @@ class Pipeline:
 
     def _compute(self) -> None:
         try:
+            small = False
             while not self._stopping.is_set():
-                chunks = self.buffer.take(self._max_batch_records, IDLE_SECONDS)
+                if small and not self._wait_drained(IDLE_SECONDS):
+                    continue
+                taken = self._reader.take(self._max_batch_records, IDLE_SECONDS)
+                small = sum(len(chunk.records) for chunk in taken) < SMALL_RECORDS
+                chunks = self._accepted(taken)
                 now = self._clock()
                 with self._metrics.computing(self.topic):
                     batch = self._processor.process(chunks, now) if chunks else self._processor.idle(now)
-                self._metrics.queues(self.topic, self.buffer.records, self._batches.qsize())
+                self._metrics.queue(self.topic, self._batches.qsize())
                 if batch is None:
-                    self._finished(len(chunks))
+                    self._finished(len(taken))
                 else:
                     for work in batch.works:
                         work.owner.prepared += 1
-                    self._batches.put((batch, len(chunks)))
+                    self._batches.put((batch, len(taken)))
         except BaseException as error:
             self._failed(error)
         finally:
             self._batches.put(None)
+
+    def _accepted(self, taken: list[Chunk]) -> list[Chunk]:
+        """Counted as on their way before any is accepted, so that whoever has revoked partitions waits for all that
+        was accepted before."""
+        with self._counted:
+            self._in_flight += len(taken)
+        return [accepted for chunk in taken if (accepted := self._accept(chunk)) is not None]
 
     def _write(self) -> None:
         try:

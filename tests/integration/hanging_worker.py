@@ -5,14 +5,15 @@ A program of its own: `python -m tests.integration.hanging_worker PART`; setting
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ops import worker
 from ops.hanging import build_watchdog
 from ops.terminal import load_settings
+from streams.batch import Chunk
 from streams.detection import DetectionProcessor
-from streams.transport import Consumer
+from streams.reading import TopicReader
 
 PATIENCE, LOOK = 6.0, 0.5
 
@@ -30,19 +31,19 @@ def stuck_thread() -> None:
 
 
 def quiet_consumer() -> None:
-    """The consumer finds nothing any more once it has found something."""
-    getmany, found = Consumer.getmany, []
+    """The reader of the transactions finds nothing any more once it has found something."""
+    take, found = TopicReader.take, list[Chunk]()
 
-    async def planted(self: Consumer, timeout: float) -> AsyncIterator[Any]:
+    def planted(self: TopicReader, most: int, timeout: float) -> list[Chunk]:
+        if "transactions" not in self._topic:
+            return take(self, most, timeout)
         if found:
-            await self.sleep(0.1)
-            return
-        async for tp, message in getmany(self, timeout):
-            if "transactions" in tp.topic:
-                found.append(tp)
-            yield tp, message
+            threading.Event().wait(timeout)
+            return []
+        found.extend(taken := take(self, most, timeout))
+        return taken
 
-    Consumer.getmany = planted  # type: ignore[method-assign]
+    TopicReader.take = planted  # type: ignore[method-assign]
 
 
 PARTS: Mapping[str, Callable[[], None]] = {

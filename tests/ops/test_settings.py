@@ -61,7 +61,7 @@ def test_a_wrong_value_gives_one_line_that_names_the_variable(
 
 def test_several_wrong_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_LOG_LEVEL", "loud")
-    monkeypatch.setenv("HEADGATE_FETCH_WAIT_MS", "0")
+    monkeypatch.setenv("HEADGATE_MAX_BATCH_RECORDS", "0")
 
     with pytest.raises(SettingsError) as caught:
         read_settings()

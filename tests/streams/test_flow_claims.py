@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +15,7 @@ from storage.accepted_losses import accept_loss
 from storage.database import Database, DatabaseUnavailable
 from storage.partition_counts import latest_count, rescale
 from storage.progress import all_progress
-from streams.batch import Chunk
-from streams.buffer import ChunkBuffer
+from streams.batch import Chunk, OwnedPartition
 from streams.claiming import ClaimSuperseded
 from streams.flow import Flow
 from streams.health import FlowMetrics
@@ -44,18 +43,18 @@ class AwayForClaims(Database):
 
 
 class Stage:
-    """A pipeline that only takes chunks."""
+    """A pipeline that only notes what it is to read."""
 
     backend_pid = None
 
-    def __init__(self, topic: str, limit: int = 10) -> None:
+    def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.buffer = ChunkBuffer(limit)
+        self.reads: dict[int, int] = {}
         self.drains: list[float] = []
         self.empties = True
 
-    def put(self, chunk: Any) -> None:
-        self.buffer.put(chunk)
+    def read(self, owners: Iterable[OwnedPartition]) -> None:
+        self.reads = {owner.claim.partition: owner.accepted for owner in owners}
 
     async def drained(self, timeout: float) -> bool:
         self.drains.append(timeout)
@@ -91,9 +90,22 @@ class World:
     watch: PartitionWatch
 
     def fetched(self, partition: int, first: int, last: int) -> Chunk:
-        owner = self.flow.owner(self.topic, partition)
+        return Chunk(self.owner(partition), records(first, last))
+
+    def owner(self, partition: int) -> OwnedPartition:
+        owner = self.ownership.owner(self.topic, partition)
         assert owner is not None
-        return Chunk(owner, records(first, last))
+        return owner
+
+    def found_out_of_range(self, partition: int, position: int, first: int, end: int) -> None:
+        """As its reader reports it, from a thread of its own."""
+
+        async def report() -> None:
+            self.flow._loop = asyncio.get_running_loop()
+            await asyncio.to_thread(self.flow.out_of_range, self.owner(partition), position, first, end)
+            await asyncio.sleep(0)
+
+        asyncio.run(report())
 
     def look(self) -> None:
         self.watch.look()
@@ -168,8 +180,7 @@ def test_a_first_claim_may_start_at_the_log_s_end_and_a_later_one_goes_on_where_
 def test_a_partition_whose_log_begins_past_sql_s_offset_stands_still_alone_and_says_what_is_gone(here: World) -> None:
     here.claim({0: (0, 10), 1: (0, 10)})
     assert here.claim({0: (0, 10), 1: (7, 10)}) == {0: 0}
-    assert asyncio.run(here.flow.partitions_with_room([(here.topic, 0), (here.topic, 1)])) == {(here.topic, 0)}
-    assert here.flow.to_read([(here.topic, 0), (here.topic, 1), (here.topic, 2)]) == [(here.topic, 0)]
+    assert here.stage.reads == {0: 0}
     state = here.flow.health()
     assert state["ready"]
     assert state["stopped"] == [{"topic": here.topic, "partition": 1, "reason": "truncated"}]
@@ -181,14 +192,10 @@ def test_a_partition_whose_log_begins_past_sql_s_offset_stands_still_alone_and_s
     assert (here.flow.health()["stopped"], here.stopped("truncated")) == ([], None)
 
 
-def test_a_partition_truncated_while_it_is_read_stands_still_and_one_that_is_in_range_again_does_not(
-    here: World,
-) -> None:
+def test_a_partition_whose_reader_finds_it_truncated_or_rewound_stands_still(here: World) -> None:
     here.claim({0: (0, 10), 1: (0, 10)})
-    assert not here.flow.stop_partition(here.topic, 0, 5, 5, 10)
-    assert here.flow.stop_partition(here.topic, 0, 5, 8, 10)
-    assert here.flow.stop_partition(here.topic, 1, 12, 0, 10)
-    assert asyncio.run(here.flow.partitions_with_room([(here.topic, 0), (here.topic, 1)])) == set()
+    here.found_out_of_range(0, 5, 8, 10)
+    here.found_out_of_range(1, 12, 0, 10)
     assert [each["reason"] for each in here.flow.health()["stopped"]] == ["truncated", "rewound"]
     assert "3 records are gone" in here.flow.health()["warnings"][0]
     assert "ends at 10" in here.flow.health()["warnings"][1]
@@ -199,7 +206,7 @@ def test_a_partition_goes_on_once_its_loss_was_accepted_and_the_others_notice_no
 ) -> None:
     here.claim({0: (0, 10), 1: (0, 10)}, generation=3)
     here.claim({0: (0, 10), 1: (7, 10)}, generation=4)
-    other = here.flow.owner(here.topic, 0)
+    other = here.owner(0)
     uuid = here.flow.assigned()[0].topic_uuid  # type: ignore[index]
     accept_loss(
         database,
@@ -215,7 +222,7 @@ def test_a_partition_goes_on_once_its_loss_was_accepted_and_the_others_notice_no
     here.look()
     assert here.flow.to_take_again() == {(here.topic, 1)}
     assert here.claim_again({1: (7, 10)}, 4) == {1: 7}
-    assert here.flow.owner(here.topic, 0) is other
+    assert here.owner(0) is other
     assert (here.flow.health()["stopped"], here.flow.health()["warnings"]) == ([], [])
     assert here.stopped("truncated") is None
     here.look()
@@ -380,10 +387,9 @@ def test_chunks_fetched_before_a_claim_are_refused_after_it(here: World) -> None
     here.claim({0: (0, 10)}, generation=1)
     early = here.fetched(0, 0, 3)
     here.claim({0: (0, 10)}, generation=2)
-    asyncio.run(here.flow.deliver(early))
-    assert here.stage.buffer.take(10, 0) == []
-    asyncio.run(here.flow.deliver(here.fetched(0, 0, 3)))
-    (chunk,) = here.stage.buffer.take(10, 0)
+    assert here.ownership.accept(early) is None
+    chunk = here.ownership.accept(here.fetched(0, 0, 3))
+    assert chunk is not None
     assert [record.offset for record in chunk.records] == [0, 1, 2]
     assert chunk.owner.claim.epoch == 2
 
@@ -395,27 +401,25 @@ def test_a_release_refuses_what_comes_after_it_and_waits_for_what_is_on_its_way(
     asyncio.run(here.flow.release())
     assert here.stage.drains == [5.0]
     assert here.relay.settled, "else the next owner would publish again what is not noted yet"
-    asyncio.run(here.flow.deliver(on_its_way))
-    assert here.stage.buffer.take(10, 0) == []
+    assert here.stage.reads == {}
+    assert here.ownership.accept(on_its_way) is None
     assert not here.flow.health()["ready"]
     assert here.flow.committed() == {}
 
 
-def test_a_partition_is_fetched_only_while_its_pipeline_has_room(here: World) -> None:
-    here.claim({0: (0, 10), 1: (0, 10)})
-    active = [(here.topic, 0), (here.topic, 1)]
+def test_each_claim_has_read_what_it_took_from_sql_s_offsets_on(here: World) -> None:
+    assert here.claim({0: (0, 10), 1: (4, 10)}) == here.stage.reads == {0: 0, 1: 4}
+    assert here.claim({1: (4, 10)}) == here.stage.reads == {1: 4}
+    here.claim({})
+    assert here.stage.reads == {}
 
-    async def fill() -> tuple[set[Any], set[Any]]:
-        before = await here.flow.partitions_with_room(active)
-        await here.flow.deliver(here.fetched(0, 0, 10))
-        waiting = asyncio.ensure_future(here.flow.partitions_with_room(active))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        here.stage.buffer.take(10, 0)
-        return before, await asyncio.wait_for(waiting, 10)
 
-    before, after = asyncio.run(fill())
-    assert before == after == set(active)
+def test_what_a_reader_reports_of_a_claim_before_stops_nothing(here: World) -> None:
+    here.claim({0: (0, 10)})
+    before = here.owner(0)
+    here.claim({0: (0, 10)}, generation=2)
+    here.flow._stand_still(before, 5, 8, 10)
+    assert here.flow.health()["stopped"] == []
 
 
 def test_a_failure_on_a_pipeline_s_thread_shows_in_health_and_wakes_the_worker(here: World) -> None:

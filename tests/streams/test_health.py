@@ -62,8 +62,7 @@ def test_a_batch_without_records_is_no_batch_size(metrics: FlowMetrics) -> None:
         (lambda m: m.relay_failed("redis"), "relay_failures_total", {"sink": "redis"}),
         (lambda m: m.database_failed(), "database_failures_total", {}),
         (lambda m: m.lag("t", 0, 1), "lag_records", {"topic": "t", "partition": "0"}),
-        (lambda m: m.queues("t", 1, 0), "queue_depth", {"topic": "t", "queue": "records_to_compute"}),
-        (lambda m: m.queues("t", 0, 1), "queue_depth", {"topic": "t", "queue": "batches_to_write"}),
+        (lambda m: m.queue("t", 1), "queue_depth", {"topic": "t"}),
     ],
 )
 def test_each_report_moves_its_metric(metrics: FlowMetrics, report: Any, name: str, labels: dict[str, str]) -> None:

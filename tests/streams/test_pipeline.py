@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from storage.progress import Advance, Claim
+from streams import pipeline as pipeline_module
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
 from streams.commit import CommitResult
 from streams.health import FlowMetrics
 from streams.pipeline import BATCHES_AHEAD, Pipeline
+from tests.deployment import wait_until
 
 SECONDS = 10.0
 LIMIT = 4
@@ -25,6 +28,40 @@ def owned() -> OwnedPartition:
 
 def chunk(owner: OwnedPartition, first: int, count: int = 2) -> Chunk:
     return Chunk(owner, [SimpleNamespace(offset=first + row) for row in range(count)])  # type: ignore[misc]
+
+
+class Handing:
+    """A reader that hands over what the test puts in, as much at a time as is asked for."""
+
+    def __init__(self) -> None:
+        self.chunks: deque[Chunk] = deque()
+        self.changed = threading.Condition()
+        self.woken = self.closed = False
+        self.owners: list[OwnedPartition] = []
+
+    def put(self, chunk: Chunk) -> None:
+        with self.changed:
+            self.chunks.append(chunk)
+            self.changed.notify_all()
+
+    def read(self, owners: Iterable[OwnedPartition]) -> None:
+        self.owners = list(owners)
+
+    def take(self, most: int, timeout: float) -> list[Chunk]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.chunks or self.woken, timeout)
+            taken: list[Chunk] = []
+            while self.chunks and sum(len(each.records) for each in (*taken, self.chunks[0])) <= most:
+                taken.append(self.chunks.popleft())
+            return taken
+
+    def wake(self) -> None:
+        with self.changed:
+            self.woken = True
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class OneBatchPerCall:
@@ -86,11 +123,40 @@ class Reported:
         self.failed.set()
 
 
-def started(processor: Any, committer: Any, reported: Reported, metrics: FlowMetrics | None = None) -> Pipeline:
+@dataclass
+class Started:
+    """A running pipeline and where its records come from."""
+
+    pipeline: Pipeline
+    reader: Handing
+
+    def put(self, *chunks: Chunk) -> None:
+        for each in chunks:
+            self.reader.put(each)
+
+    def stop(self, seconds: float) -> None:
+        self.pipeline.stop(seconds)
+
+    def drained(self, timeout: float = SECONDS) -> bool:
+        """Once everything that was put in was taken."""
+        wait_until("everything is taken", lambda: not self.reader.chunks)
+        return asyncio.run(self.pipeline.drained(timeout))
+
+
+def started(
+    processor: Any,
+    committer: Any,
+    reported: Reported,
+    metrics: FlowMetrics | None = None,
+    accept: Callable[[Chunk], Chunk | None] = lambda chunk: chunk,
+) -> Started:
+    reader = Handing()
     pipeline = Pipeline(
         "t",
+        reader,
         processor,
         committer,
+        accept=accept,
         max_batch_records=LIMIT,
         clock=lambda: 1_000.0,
         metrics=metrics or FlowMetrics(),
@@ -98,11 +164,13 @@ def started(processor: Any, committer: Any, reported: Reported, metrics: FlowMet
         on_failure=reported.failure,
     )
     pipeline.start()
-    return pipeline
+    return Started(pipeline, reader)
 
 
-def drained(pipeline: Pipeline, timeout: float = SECONDS) -> bool:
-    return asyncio.run(pipeline.drained(timeout))
+@pytest.fixture
+def overlapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches count as large."""
+    monkeypatch.setattr(pipeline_module, "SMALL_RECORDS", 0)
 
 
 def within(action: Callable[[], None], seconds: float = SECONDS) -> bool:
@@ -118,7 +186,7 @@ def test_batches_are_committed_in_the_order_of_their_chunks_and_none_is_left_out
     pipeline = started(OneBatchPerCall(), committer, reported)
     for first in range(0, 200, 2):
         pipeline.put(chunk(owner, first))
-    assert drained(pipeline)
+    assert pipeline.drained()
     pipeline.stop(SECONDS)
     steps = committer.committed
     assert [base for base, _ in steps] == [0, *(following for _, following in steps[:-1])]
@@ -130,33 +198,62 @@ def test_batches_are_committed_in_the_order_of_their_chunks_and_none_is_left_out
     assert not reported.failures
 
 
-def test_a_slow_database_stops_the_fetcher_and_bounds_what_is_in_memory() -> None:
+@pytest.mark.usefixtures("overlapping")
+def test_a_slow_database_stops_the_reading_and_bounds_what_is_in_memory() -> None:
     processor, committer, owner = OneBatchPerCall(), GatedCommitter(open_gate=False), owned()
     pipeline = started(processor, committer, Reported())
-
-    async def fetch(most: int) -> int:
-        """Records handed over until no room came for a while."""
-        handed = 0
-        while handed < most:
-            try:
-                await asyncio.wait_for(pipeline.buffer.room(), 0.3)
-            except TimeoutError:
-                break
-            pipeline.put(chunk(owner, handed))
-            handed += 2
-        return handed
-
-    handed = asyncio.run(fetch(10_000))
-    in_buffer = 2 * LIMIT + 1  # its limit, passed by less than one chunk
-    in_batches = (BATCHES_AHEAD + 2) * LIMIT  # queued, at the committer, and one that waits for its place
-    assert handed <= in_buffer + in_batches
-    assert len(processor.computed) <= BATCHES_AHEAD + 2
+    chunks = [chunk(owner, first) for first in range(0, 1_000, 2)]
+    pipeline.put(*chunks)
+    batches = BATCHES_AHEAD + 2  # queued, at the committer, and one that waits for its place
+    wait_until("as much is computed as may be", lambda: len(processor.computed) == batches)
+    assert len(pipeline.reader.chunks) == len(chunks) - batches * LIMIT // 2
     committer.gate.set()
-    assert drained(pipeline)
+    assert pipeline.drained()
     pipeline.stop(SECONDS)
-    assert owner.committed == handed
+    assert owner.committed == 1_000
 
 
+def test_while_a_small_batch_is_on_its_way_to_sql_records_gather_for_the_next_one() -> None:
+    processor, committer, owner = OneBatchPerCall(), GatedCommitter(open_gate=False), owned()
+    pipeline = started(processor, committer, Reported())
+    pipeline.put(chunk(owner, 0, 1))
+    assert committer.entered.wait(SECONDS)
+    pipeline.put(*(chunk(owner, first, 1) for first in range(1, 1 + LIMIT)))
+    assert processor.computed == [0]
+    committer.gate.set()
+    assert pipeline.drained()
+    pipeline.stop(SECONDS)
+    assert processor.computed == [0, 1]
+    assert committer.committed == [(0, 1), (1, 1 + LIMIT)]
+
+
+def test_whoever_revoked_partitions_waits_for_what_was_accepted_before_and_nothing_is_accepted_after() -> None:
+    """A chunk may be at the reader's when the partitions are revoked, already or not yet accepted."""
+    asked, answer = threading.Event(), threading.Event()
+    revoked: list[bool] = []
+
+    def accept(chunk: Chunk) -> Chunk | None:
+        accepted = None if revoked else chunk
+        asked.set()
+        assert answer.wait(SECONDS)
+        return accepted
+
+    committer, owner = GatedCommitter(), owned()
+    pipeline = started(OneBatchPerCall(), committer, Reported(), accept=accept)
+    pipeline.put(chunk(owner, 0))
+    assert asked.wait(SECONDS)
+    revoked.append(True)
+    assert not pipeline.drained(0.05)
+    answer.set()
+    assert pipeline.drained()
+    assert owner.committed == 2
+    pipeline.put(chunk(owner, 2))
+    assert pipeline.drained()
+    pipeline.stop(SECONDS)
+    assert committer.committed == [(0, 2)]
+
+
+@pytest.mark.usefixtures("overlapping")
 def test_a_failure_in_compute_is_reported_once_and_what_was_computed_before_is_committed() -> None:
     committer, reported, owner = GatedCommitter(open_gate=False), Reported(), owned()
     pipeline = started(OneBatchPerCall(fail_at=4), committer, reported)
@@ -169,6 +266,7 @@ def test_a_failure_in_compute_is_reported_once_and_what_was_computed_before_is_c
     assert committer.committed == [(0, 4)]
 
 
+@pytest.mark.usefixtures("overlapping")
 def test_a_failure_in_the_writer_is_reported_once_and_nothing_after_it_is_committed() -> None:
     error = ValueError("the database refuses this row")
     committer, reported, owner = GatedCommitter(open_gate=False, fail=error), Reported(), owned()
@@ -184,7 +282,7 @@ def test_a_failure_in_the_writer_is_reported_once_and_nothing_after_it_is_commit
 
 
 @pytest.mark.parametrize("where", ["compute", "writer"])
-def test_after_a_failure_nobody_waits_for_room_or_for_a_drain(where: str) -> None:
+def test_after_a_failure_nobody_waits_for_a_drain(where: str) -> None:
     committer = GatedCommitter(fail=ValueError("no") if where == "writer" else None)
     reported, owner = Reported(), owned()
     pipeline = started(OneBatchPerCall(fail_at=0 if where == "compute" else None), committer, reported)
@@ -192,11 +290,10 @@ def test_after_a_failure_nobody_waits_for_room_or_for_a_drain(where: str) -> Non
         pipeline.put(chunk(owner, first, 4))
     assert reported.failed.wait(SECONDS)
 
-    async def room_and_drain() -> bool:
-        await asyncio.wait_for(pipeline.buffer.room(), SECONDS)
-        return await asyncio.wait_for(pipeline.drained(600.0), SECONDS)
+    async def drain() -> bool:
+        return await asyncio.wait_for(pipeline.pipeline.drained(600.0), SECONDS)
 
-    assert asyncio.run(room_and_drain()) is False
+    assert asyncio.run(drain()) is False
     assert within(lambda: pipeline.stop(SECONDS))
 
 
@@ -205,9 +302,9 @@ def test_drained_waits_for_the_commit_and_not_only_for_the_computation() -> None
     pipeline = started(processor, committer, Reported())
     pipeline.put(chunk(owner, 0))
     assert committer.entered.wait(SECONDS)
-    assert not drained(pipeline, 0.05)
+    assert not pipeline.drained(0.05)
     committer.gate.set()
-    assert drained(pipeline)
+    assert pipeline.drained()
     assert owner.committed == 2
     pipeline.stop(SECONDS)
 
@@ -219,10 +316,11 @@ def test_chunks_that_a_processor_ignores_are_drained_too() -> None:
 
     pipeline = started(Ignoring(), GatedCommitter(), Reported())
     pipeline.put(chunk(owned(), 0))
-    assert drained(pipeline)
+    assert pipeline.drained()
     pipeline.stop(SECONDS)
 
 
+@pytest.mark.usefixtures("overlapping")
 def test_stopping_with_a_full_queue_commits_what_is_computed_and_ends() -> None:
     processor, committer, owner = OneBatchPerCall(), GatedCommitter(open_gate=False), owned()
     pipeline = started(processor, committer, Reported())
@@ -251,7 +349,7 @@ def test_a_partition_that_another_worker_owns_is_marked_as_lost_and_counted() ->
     metrics, reported, owner = FlowMetrics(), Reported(), owned()
     pipeline = started(OneBatchPerCall(), GatedCommitter(lose=True), reported, metrics)
     pipeline.put(chunk(owner, 0))
-    assert drained(pipeline)
+    assert pipeline.drained()
     pipeline.stop(SECONDS)
     assert owner.lost
     assert owner.committed == 0

@@ -1,8 +1,8 @@
-"""The Faust transport on a real broker: chunks whole and in order, from where SQL says, committed records only."""
+"""Membership through Faust on a real broker: what is assigned is claimed, and read from where the claim says."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,8 +14,9 @@ from confluent_kafka import TopicPartition as TopicPartitionOffset
 from storage.progress import Claim
 from streams import transport
 from streams.app import AppSettings, FlowApp, build_app
-from streams.batch import Chunk, OwnedPartition
+from streams.kafka import KafkaSettings, records_consumer
 from streams.ownership import Ownership, TopicPartition
+from streams.reading import TopicReader
 from tests.streams.topics import created
 
 SECONDS = 20.0
@@ -23,44 +24,45 @@ PARTITIONS = 2
 
 
 class RecordingFlow:
-    """A flow that remembers what was delivered and takes all of it for committed."""
+    """A flow that remembers what was read and takes all of it for committed."""
 
-    fetch_wait_ms = 20
-
-    def __init__(self, topic: str, starts: Mapping[int, int] | None = None) -> None:
+    def __init__(self, servers: str, topic: str, starts: Mapping[int, int] | None = None) -> None:
         self.topics = [topic]
         self.starts = dict(starts or {})
         self.ownership = Ownership()
         self.records: dict[int, list[Any]] = {number: [] for number in range(PARTITIONS)}
         self.claims: list[dict[TopicPartition, tuple[int, int]]] = []
         self.releases = 0
+        self.reader = TopicReader(
+            topic,
+            lambda: records_consumer(KafkaSettings(servers), topic),
+            on_end=lambda *_: None,
+            on_out_of_range=lambda *_: None,
+        )
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.work, daemon=True)
+
+    def work(self) -> None:
+        while not self.stopped.is_set():
+            for chunk in self.reader.take(1_000, 0.2):
+                if (accepted := self.ownership.accept(chunk)) is not None:
+                    self.records[chunk.owner.claim.partition] += accepted.records
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.reader.wake()
+        self.thread.join(SECONDS)
+        self.reader.close()
 
     def position(self, partition: int, first: int) -> int:
         own = self.records[partition]
         return own[-1].offset + 1 if own else self.starts.get(partition, first)
 
-    async def partitions_with_room(self, active: Iterable[TopicPartition]) -> set[TopicPartition]:
-        return set(active)
-
-    def to_read(self, active: Iterable[TopicPartition]) -> list[TopicPartition]:
-        return list(active)
-
-    def owner(self, topic: str, partition: int) -> OwnedPartition | None:
-        return self.ownership.owner(topic, partition)
-
     def to_take_again(self) -> set[TopicPartition]:
         return set()
 
-    async def deliver(self, chunk: Chunk) -> None:
-        accepted = self.ownership.accept(chunk)
-        if accepted is not None:
-            self.records[chunk.owner.claim.partition] += accepted.records
-
-    def seen_end(self, topic: str, partition: int, end: int | None) -> None:
-        pass
-
     def committed(self) -> dict[TopicPartition, int]:
-        return {}
+        return {(self.topics[0], number): self.position(number, 0) for number in self.records}
 
     async def claim(
         self, bounds: Mapping[TopicPartition, tuple[int, int]], kafka_generation: int
@@ -71,11 +73,13 @@ class RecordingFlow:
             for (topic, number), (first, _) in bounds.items()
         ]
         offsets = self.ownership.take(claims, dict.fromkeys(self.topics, "uuid"), kafka_generation)
+        self.reader.read(self.ownership.owned(self.topics[0]) or ())
         return offsets
 
     async def release(self) -> None:
         self.releases += 1
         self.ownership.revoke_all()
+        self.reader.read(())
 
     async def until(self, condition: Any) -> None:
         async def wait() -> None:
@@ -91,11 +95,13 @@ class RecordingFlow:
 @asynccontextmanager
 async def running(flow: Any, servers: str, group: str) -> AsyncIterator[FlowApp]:
     app = build_app(AppSettings(servers=servers, group=group, worker="worker-1"), flow)
+    flow.thread.start()
     await app.start()
     try:
         yield app
     finally:
         await asyncio.wait_for(app.stop(), SECONDS)
+        flow.stop()
 
 
 @pytest.fixture
@@ -116,51 +122,12 @@ def numbered(first: int, last: int) -> list[bytes]:
     return [b"%d" % number for number in range(first, last)]
 
 
-def test_chunks_of_compressed_batches_arrive_whole_and_in_order(kafka_servers: str, topic: str) -> None:
-    expected: list[bytes] = []
-    for number, codec in enumerate(("none", "lz4", "zstd", "snappy", "gzip")):
-        values = [b"%d " % row + b"x" * 200 for row in range(1_000 * number, 1_000 * (number + 1))]
-        produce(kafka_servers, topic, values, **{"compression.type": codec, "linger.ms": 50})
-        expected += values
-
-    async def consume() -> RecordingFlow:
-        flow = RecordingFlow(topic)
-        async with running(flow, kafka_servers, topic):
-            await flow.until(lambda: len(flow.records[0]) >= len(expected))
-        return flow
-
-    flow = asyncio.run(consume())
-    assert flow.values(0) == expected
-    assert [record.offset for record in flow.records[0]] == list(range(len(expected)))
-    assert {record.key for record in flow.records[0]} == {b"key"}
-
-
-def test_an_aborted_transaction_is_never_delivered(kafka_servers: str, topic: str) -> None:
-    producer = Producer({"bootstrap.servers": kafka_servers, "transactional.id": topic})
-    producer.init_transactions(SECONDS)
-    for value, commit in ((b"first", True), (b"aborted", False), (b"last", True)):
-        producer.begin_transaction()
-        producer.produce(topic, value, partition=0)
-        producer.flush(SECONDS)
-        (producer.commit_transaction if commit else producer.abort_transaction)(SECONDS)
-
-    async def consume() -> RecordingFlow:
-        flow = RecordingFlow(topic)
-        async with running(flow, kafka_servers, topic):
-            await flow.until(lambda: b"last" in flow.values(0))
-        return flow
-
-    flow = asyncio.run(consume())
-    assert flow.values(0) == [b"first", b"last"]
-    assert flow.records[0][1].offset == 4  # markers and the aborted record hold the offsets between
-
-
 def test_reading_starts_at_the_claimed_offsets_whatever_kafka_has_committed(kafka_servers: str, topic: str) -> None:
     for partition in range(PARTITIONS):
         produce(kafka_servers, topic, numbered(0, 100), partition)
 
     async def consume() -> RecordingFlow:
-        flow = RecordingFlow(topic, starts={0: 70, 1: 100})
+        flow = RecordingFlow(kafka_servers, topic, starts={0: 70, 1: 100})
         async with running(flow, kafka_servers, topic):
             await flow.until(lambda: len(flow.records[0]) >= 30)
             await asyncio.get_running_loop().run_in_executor(None, produce, kafka_servers, topic, [b"new"], 1)
@@ -173,40 +140,62 @@ def test_reading_starts_at_the_claimed_offsets_whatever_kafka_has_committed(kafk
     assert flow.claims == [{(topic, 0): (0, 100), (topic, 1): (0, 100)}]
 
 
-def test_no_record_is_passed_over_when_a_fetch_outlasts_a_rebalance(
-    kafka_servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fetch that began before a rebalance and would end with what came after its seek: those records would belong
-    to nobody, while the consumer's position has passed them."""
-    monkeypatch.setattr(transport, "FETCH_SECONDS", 3.0)
-    commit_in_kafka(kafka_servers, topic, 0)  # else aiokafka ends such a fetch with an error
-
-    def send() -> None:
-        for partition in range(PARTITIONS):
-            produce(kafka_servers, topic, numbered(0, 5), partition)
-
+def test_no_record_is_passed_over_or_read_twice_while_others_come_and_go(kafka_servers: str, topic: str) -> None:
     async def consume() -> RecordingFlow:
-        flow = RecordingFlow(topic)
+        flow = RecordingFlow(kafka_servers, topic)
         async with running(flow, kafka_servers, topic) as app:
             loop = asyncio.get_running_loop()
+            sent = 0
+
+            async def send() -> int:
+                for partition in range(PARTITIONS):
+                    values = numbered(sent, sent + 500)
+                    await loop.run_in_executor(None, produce, kafka_servers, topic, values, partition)
+                return sent + 500
+
             await flow.until(lambda: flow.claims and not app.rebalancing)
-            visitor = Visitor(kafka_servers, topic)
-            await flow.until(lambda: len(flow.claims) == 2 and not app.rebalancing)
-            await loop.run_in_executor(None, send)
-            await flow.until(lambda: any(flow.records.values()))
-            await loop.run_in_executor(None, visitor.leave)
-            await flow.until(lambda: all(flow.values(partition)[-1:] == [b"4"] for partition in range(PARTITIONS)))
+            for _ in range(2):
+                visitor = Visitor(kafka_servers, topic)
+                before, sent = len(flow.claims), await send()
+                await flow.until(lambda before=before: len(flow.claims) > before and not app.rebalancing)
+                sent = await send()
+                await loop.run_in_executor(None, visitor.leave)
+                sent = await send()
+                await flow.until(lambda before=before: len(flow.claims) > before + 1 and not app.rebalancing)
+            await flow.until(lambda: all(len(records) >= sent for records in flow.records.values()))
         return flow
 
     flow = asyncio.run(consume())
-    assert [flow.values(partition) for partition in range(PARTITIONS)] == [numbered(0, 5)] * PARTITIONS
+    assert [flow.values(partition) for partition in range(PARTITIONS)] == [numbered(0, 3_000)] * PARTITIONS
+
+
+def test_the_group_s_member_itself_reads_nothing_and_kafka_s_offsets_follow_sql_s(
+    kafka_servers: str, topic: str
+) -> None:
+    produce(kafka_servers, topic, numbered(0, 50))
+
+    async def consume() -> tuple[Any, Any]:
+        flow = RecordingFlow(kafka_servers, topic)
+        async with running(flow, kafka_servers, topic) as app:
+            await flow.until(lambda: len(flow.records[0]) == 50)
+            await app.consumer.commit()
+            member = app.consumer._thread._consumer
+            return member.assignment(), member.paused()
+
+    assigned, paused = asyncio.run(consume())
+    assert len(assigned) == PARTITIONS
+    assert paused == assigned
+    consumer = PlainConsumer({"bootstrap.servers": kafka_servers, "group.id": topic})
+    (place,) = consumer.committed([TopicPartitionOffset(topic, 0)], timeout=SECONDS)
+    consumer.close()
+    assert place.offset == 50
 
 
 class SlowFlow(RecordingFlow):
     """Its claims wait, as for a database that is away."""
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(topic)
+    def __init__(self, servers: str, topic: str) -> None:
+        super().__init__(servers, topic)
         self.begun = 0
         self.there = asyncio.Event()
 
@@ -225,7 +214,7 @@ def test_a_claim_that_takes_longer_than_any_request_to_the_broker_may_is_not_giv
     monkeypatch.setattr(transport, "SETTLE_SECONDS", 0.5)
 
     async def consume() -> SlowFlow:
-        flow = SlowFlow(topic)
+        flow = SlowFlow(kafka_servers, topic)
         flow.there.set()
         async with running(flow, kafka_servers, topic) as app:
             loop = asyncio.get_running_loop()
