@@ -56,13 +56,26 @@ class StoredTransaction:
 
 Position = tuple[int, int]
 
-#: [[day, offset], ...] in JSON as rows: one parameter however many positions, and the key's index for each.
-WANTED_POSITIONS = {
+#: The row of a table at a wanted position. Named one by one too, days spare PostgreSQL a look at all other partitions.
+_AT = (
+    "{table}.day = wanted.day AND {table}.topic_generation = :generation AND {table}.source_partition = :partition "
+    "AND {table}.source_offset = wanted.source_offset AND {table}.day IN ({days})"
+)
+#: [[day, offset], ...] in JSON as rows: one parameter however many positions. PostgreSQL must look each up by itself:
+#: it has no statistics of a new day's table, and a join that it may turn around reads all of that, for each alert.
+STORED_AT = {
     "postgresql": (
-        "SELECT CAST(pair ->> 0 AS date), CAST(pair ->> 1 AS bigint) "
-        "FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS pair"
+        "WITH wanted(day, source_offset) AS (SELECT CAST(pair ->> 0 AS date), CAST(pair ->> 1 AS bigint) "
+        "FROM jsonb_array_elements(CAST(:wanted AS jsonb)) AS pair) SELECT {columns} FROM wanted "
+        f"CROSS JOIN LATERAL (SELECT * FROM transactions WHERE {_AT} LIMIT 1) t ".replace("{table}", "transactions")
+        + f"CROSS JOIN LATERAL (SELECT * FROM predictions WHERE {_AT} LIMIT 1) p".replace("{table}", "predictions")
     ),
-    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:wanted)",
+    "sqlite": (
+        "WITH wanted(day, source_offset) AS (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "
+        "FROM json_each(:wanted)) SELECT {columns} FROM wanted "
+        f"JOIN transactions t ON {_AT} ".replace("{table}", "t")
+        + f"JOIN predictions p ON {_AT}".replace("{table}", "p")
+    ),
 }
 
 
@@ -98,20 +111,12 @@ def stored_transactions_at(
         return {}
     days = {day: (EPOCH_DAY + timedelta(days=day)).isoformat() for day, _ in positions}
     wanted = msgspec.json.encode([(days[day], offset) for day, offset in positions]).decode()
-    each = WANTED_POSITIONS[connection.dialect.name]
-    columns = ", ".join(
-        f"t.{name}" for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")
-    )
-    # Named one by one too, days spare PostgreSQL a look at the partitions of all others.
+    names = [name for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")]
+    columns = ", ".join(("t.day", "t.source_offset", *(f"t.{name}" for name in names), "p.score", "p.flagged"))
     among = ", ".join(f"'{day}'" for day in days.values())
-    statement = text(
-        f"WITH wanted(day, source_offset) AS ({each}) SELECT t.day, t.source_offset, {columns}, p.score, p.flagged "
-        "FROM wanted JOIN transactions t ON t.day = wanted.day AND t.topic_generation = :generation "
-        "AND t.source_partition = :partition AND t.source_offset = wanted.source_offset "
-        "JOIN predictions p ON p.day = t.day AND p.topic_generation = t.topic_generation "
-        "AND p.source_partition = t.source_partition AND p.source_offset = t.source_offset "
-        f"WHERE t.day IN ({among}) AND p.day IN ({among})"
-    ).columns(day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean())
+    statement = text(STORED_AT[connection.dialect.name].format(columns=columns, days=among)).columns(
+        day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean()
+    )
     values = {"wanted": wanted, "generation": topic_generation, "partition": partition}
     return {
         ((row.day - EPOCH_DAY).days, row.source_offset): StoredTransaction(

@@ -89,8 +89,8 @@ READS: dict[str, tuple[Callable[[Connection], int], int, int, set[str]]] = {
 }
 
 
-def partitions_in_plans(database: Database, read: Callable[[Connection], int]) -> tuple[int, list[set[str]]]:
-    """What the read gives, and the partitions that the plan of each of its statements names."""
+def statements_of(database: Database, read: Callable[[Connection], Any]) -> list[tuple[str, Any]]:
+    """The statements of a read, with their parameters."""
     statements: list[tuple[str, Any]] = []
 
     def note(_c: Any, _k: Any, statement: str, values: Any, _x: Any, _m: Any) -> None:
@@ -99,16 +99,23 @@ def partitions_in_plans(database: Database, read: Callable[[Connection], int]) -
     with database.begin() as connection:
         event.listen(database.engine, "before_cursor_execute", note)
         try:
-            found = read(connection)
+            read(connection)
         finally:
             event.remove(database.engine, "before_cursor_execute", note)
+    return statements
+
+
+def partitions_in_plans(database: Database, read: Callable[[Connection], int]) -> tuple[int, list[set[str]]]:
+    """What the read gives, and the partitions that the plan of each of its statements names."""
+    found: list[int] = []
+    statements = statements_of(database, lambda connection: found.append(read(connection)))
     plans = []
     with database.begin() as connection:
         for statement, values in statements:
             if statement.lstrip().startswith(("SELECT", "WITH")):
                 lines = connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars()
                 plans.append(set(re.findall(r" on (\w+_(?:\d{8}|before|default))\b", "\n".join(lines))))
-    return found, plans
+    return found[0], plans
 
 
 @pytest.mark.parametrize("what", READS)
@@ -121,6 +128,19 @@ def test_a_read_of_the_newest_rows_opens_no_partition_of_the_days_before(databas
     opened = {name.rsplit("_", 1)[1] for name in plans[-1] if name.startswith(tables)}
     assert opened <= {f"{day:%Y%m%d}" for day in DAYS[-reach:]} | others
     assert opened != set()
+
+
+def test_a_timeline_reads_its_own_rows_alone_though_the_day_s_table_was_never_analysed(database: Database) -> None:
+    rows, day = RowMaker(database), DAYS[-1]
+    for number in range(LAST, LAST + 300):
+        rows.scored(f"event-{number}", occurred_at=noon(day), day=day, source_offset=number)
+    wanted = [((day - date(1970, 1, 1)).days, LAST + number) for number in range(0, 300, 20)]
+    statements = statements_of(database, lambda connection: stored_transactions_at(connection, 1, 0, wanted))
+    with database.begin() as connection:
+        ((statement, values),) = statements
+        lines = list(connection.exec_driver_sql(f"EXPLAIN ANALYZE {statement}", values).scalars())
+    scans = re.findall(r" on (?:transactions|predictions)_\d{8} .*actual .*rows=(\d+) loops=(\d+)", "\n".join(lines))
+    assert sum(int(count) * int(loops) for count, loops in scans) == 2 * len(wanted), "\n".join(lines)
 
 
 def test_late_rows_of_old_days_are_found_from_their_offset_on(database: Database) -> None:
