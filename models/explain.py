@@ -208,14 +208,14 @@ def explain_rows(
 def _contributions(
     model: TrainedDetector, built: FeatureBatch, network: NetworkPass, places: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """[groups, m]: how far the raw output falls without each group."""
+    """[groups, m]: how far the raw output falls without each group. All in one pass, as small ones cost the same: the
+    events as they are first, then once for each group."""
     at = torch.from_numpy(places).to(network.inputs.device)
-    inputs, before, categories = network.inputs[at], network.before[at], network.categories[at]
-    labels, unknown = network.labels[at], model.network.label_mean_L.expand(len(places), -1)
-    full = _raw(model, inputs, before, categories, labels)
-    lost = []
-    for group in GROUPS:
-        without = inputs.clone()
+    copies = 1 + len(GROUPS)
+    inputs, states, labels = (
+        part[at].expand(copies, *part[at].shape).clone() for part in (network.inputs, network.before, network.labels)
+    )
+    for group, without, state, said in zip(GROUPS, inputs[1:], states[1:], labels[1:], strict=True):
         if group.name == "amount":
             _use_own_median(model, without, torch.from_numpy(built.usual[places]).to(at.device))
         else:
@@ -223,10 +223,18 @@ def _contributions(
                 without[:, FEATURES.index(name)] = _standardised(model, name, group.usual)
         for start, stop in _embedding_columns(group):
             without[:, start:stop] = 0.0
-        state = torch.zeros_like(before) if group.name == "sequence" else before
-        said = unknown if group.name == MERCHANT_LABELS else labels
-        lost.append(full - _raw(model, without, state, categories, said))
-    return torch.stack(lost).double().cpu().numpy()
+        if group.name == "sequence":
+            state.zero_()
+        if group.name == MERCHANT_LABELS:
+            said[:] = model.network.label_mean_L
+    raw = _raw(
+        model,
+        inputs.flatten(0, 1),
+        states.flatten(0, 1),
+        network.categories[at].repeat(copies, 1),
+        labels.flatten(0, 1),
+    ).view(copies, len(places))
+    return (raw[0] - raw[1:]).double().cpu().numpy()
 
 
 def _raw(model: TrainedDetector, inputs: Tensor, before: Tensor, categories: Tensor, labels: Tensor) -> Tensor:

@@ -485,6 +485,23 @@ def bench_throughput(
         print_json(result)
 
 
+@bench.command("latency")
+def bench_latency(
+    rate: Annotated[float, typer.Option(min=1, help="Payments a second.")] = 1_000.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Measured, after half a minute of warm-up.")] = 120.0,
+    accounts: Annotated[int, typer.Option()] = 100_000,
+    partitions: Annotated[int, typer.Option()] = 4,
+    hidden: Annotated[int, typer.Option()] = 64,
+    as_json: Json = False,
+) -> None:
+    """From a payment to its alert in Kafka and in Redis, open loop; every payment scored once."""
+    from ops.bench.latency import LatencyConfig, run_latency
+
+    result = run_latency(LatencyConfig(rate, seconds, accounts, partitions, hidden), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("state")
 def bench_state(
     parts: Annotated[str, typer.Option(help="copies, memory, or both with a comma.")] = "copies,memory",

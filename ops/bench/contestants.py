@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +71,18 @@ def contestant(name: str) -> Contestant:
 
 
 @contextmanager
-def running(entrant: Contestant, stage: Stage, database_url: str) -> Iterator[Service]:
-    """Its process, in a folder and a consumer group of its own."""
+def running(
+    entrant: Contestant, stage: Stage, database_url: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Its process, in a folder and a consumer group of its own. settings: more of them for the worker, without their
+    prefix."""
     group = f"bench-{entrant.name}-{uuid.uuid4().hex[:8]}"
     folder = stage.folder / group
     folder.mkdir()
     arguments, environment = [sys.executable, "-m", entrant.module], {"PYTHONPATH": str(CHECKOUT)}
     if entrant.name == HEADGATE:
         environment |= worker_settings(stage, database_url, group)
+        environment |= {PREFIX + name: value for name, value in (settings or {}).items()}
         foreign = [name for name in os.environ if name.startswith(PREFIX) and name not in environment]
         arguments = ["env", *(part for name in foreign for part in ("-u", name)), *arguments, "worker"]
     else:

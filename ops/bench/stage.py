@@ -81,15 +81,17 @@ class Stage:
 
 
 @contextmanager
-def stage(events: int, accounts: int, partitions: int, hidden: int, progress: Progress) -> Iterator[Stage]:
-    """Raises ServiceUnavailable where a service cannot be had."""
+def stage(
+    events: int, accounts: int, partitions: int, hidden: int, progress: Progress, alert_share: float = ALERT_SHARE
+) -> Iterator[Stage]:
+    """alert_share: of events that are flagged, about. Raises ServiceUnavailable where a service cannot be had."""
     with (
         disk_folder() as (folder, file_system),
         start_kafka(folder / "kafka") as kafka,
         start_postgres(folder / "postgres", fsync=True) as postgres,
         start_redis(folder / "redis") as cache,
     ):
-        model = train_detector(hidden, min(HISTORY_EVENTS, max(events, 5_000)), progress)
+        model = train_detector(hidden, min(HISTORY_EVENTS, max(events, 5_000)), alert_share, progress)
         prepared = Stage(
             folder=folder,
             file_system=file_system,
@@ -147,7 +149,7 @@ def deepest_mount(folder: Path, mountinfo: list[str]) -> str:
     return mounts[max(above)[1]][1] if above else "unknown"
 
 
-def train_detector(hidden: int, events: int, progress: Progress) -> bytes:
+def train_detector(hidden: int, events: int, alert_share: float, progress: Progress) -> bytes:
     """A detector's file, trained for two epochs on simulated history with all its labels."""
     accounts = max(events * HISTORY_ACCOUNTS // HISTORY_EVENTS, 50)
     now = int(time.time() * 1000)
@@ -156,7 +158,7 @@ def train_detector(hidden: int, events: int, progress: Progress) -> bytes:
     )
     history = simulate(config)
     training = TrainingConfig(
-        hidden=hidden, epochs=2, alerts_per_day=events * ALERT_SHARE, events_per_day=float(events)
+        hidden=hidden, epochs=2, alerts_per_day=events * alert_share, events_per_day=float(events)
     )
     labelled = LabelledHistory.matured(Events.from_columns(history.columns()), history.fraud.astype(np.int8))
     return train(labelled, training, progress).model.to_bytes()
