@@ -88,7 +88,9 @@ class TopicReader:
         for _ in range(ceil(timeout / POLL_SECONDS)):
             first = consumer.poll(min(timeout, POLL_SECONDS))
             if first is not None:
-                return self._chunks([first, *consumer.consume(most - 1, 0)] if most > 1 else [first])
+                chunks = self._chunks([first, *consumer.consume(most - 1, 0)] if most > 1 else [first])
+                if chunks or self._unsure:  # else it told of a log's end, as it does after each record of a quiet topic
+                    return chunks
             if self._wanted is not None or self._closing:
                 break
         return []

@@ -163,6 +163,17 @@ def test_a_take_gives_no_more_records_than_asked_for_and_the_rest_comes_next(
     assert reading.values(0) == numbered(0, 50)
 
 
+def test_the_end_of_a_log_ends_no_wait_for_records(reading: Reading, kafka_servers: str, topic: str) -> None:
+    produce(kafka_servers, topic, numbered(0, 1))
+    reading.read(p0=0, p1=0)
+    reading.until(lambda: reading.ends.get(1) == 0 and reading.ends.get(0) == 1)
+    sender = threading.Timer(0.2, produce, (kafka_servers, topic, numbered(1, 2)))
+    sender.start()
+    assert [chunk.records[0].value for chunk in reading.take(timeout=SECONDS)] == [b"1"]
+    assert [chunk.records[0].value for chunk in reading.take(timeout=0.5)] == [], "only that the end is reached again"
+    sender.join()
+
+
 def test_whatever_is_asked_for_in_between_no_record_is_left_out_or_read_twice(
     reading: Reading, kafka_servers: str, topic: str
 ) -> None:
