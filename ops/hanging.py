@@ -32,6 +32,7 @@ def build_watchdog(
 ) -> Watchdog:
     return Watchdog(
         flow.progress,
+        lambda: flow.turns,
         Broker(kafka),
         lambda: answers(database),
         end_process,

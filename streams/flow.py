@@ -82,6 +82,8 @@ class Flow:
         self._topic_uuids: dict[str, str] = {}
         self._again: dict[TopicPartition, int] = {}
         self._claims = 0
+        #: How often the group's member had its turn; for the watchdog.
+        self.turns = 0
 
     @property
     def topics(self) -> list[str]:
@@ -211,6 +213,7 @@ class Flow:
 
     async def release(self) -> None:
         """A rebalance took the partitions: finish what is on its way, so that the next owner starts after it."""
+        self._claims += 1  # one that still waits is about what is revoked now
         self._ownership.revoke_all()
         for pipeline in self._pipelines.values():
             pipeline.read(())

@@ -28,7 +28,8 @@ SEARCH_SECONDS = 10.0
 SIZE_MARGIN = 1_048_576
 
 
-#: What a topic's reader holds of records that wait.
+#: What a topic's reader holds of records that wait, beyond which it fetches no more; what a fetch brings (8 MiB, before
+#: it is unpacked) comes on top.
 QUEUED_KILOBYTES = 32_768
 
 
@@ -86,7 +87,8 @@ def records_consumer(settings: KafkaSettings, group: str) -> Consumer:
             "enable.partition.eof": True,
             "check.crcs": True,
             "queued.max.messages.kbytes": QUEUED_KILOBYTES,
-            "fetch.message.max.bytes": 4 * 1_048_576,
+            "fetch.message.max.bytes": 1_048_576,
+            "fetch.max.bytes": 8 * 1_048_576,
             "fetch.queue.backoff.ms": 10,
             "fetch.error.backoff.ms": 100,
             "reconnect.backoff.max.ms": 1_000,

@@ -34,6 +34,8 @@ class Reader(Protocol):
 
     def take(self, most: int, timeout: float) -> list[Chunk]: ...
 
+    def note_ends(self) -> None: ...
+
     def wake(self) -> None: ...
 
     def close(self) -> None: ...
@@ -126,12 +128,13 @@ class Pipeline:
 
     def _compute(self) -> None:
         try:
-            small = False
+            small, enough = False, min(SMALL_RECORDS, self._max_batch_records)
             while not self._stopping.is_set():
                 if small and not self._wait_drained(IDLE_SECONDS):
+                    self._reader.note_ends()
                     continue
                 taken = self._reader.take(self._max_batch_records, IDLE_SECONDS)
-                small = sum(len(chunk.records) for chunk in taken) < SMALL_RECORDS
+                small = sum(len(chunk.records) for chunk in taken) < enough
                 chunks = self._accepted(taken)
                 now = self._clock()
                 with self._metrics.computing(self.topic):

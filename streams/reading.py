@@ -5,6 +5,7 @@ hands over what has come meanwhile. So a batch is as large as the time that the 
 lone record waits for nothing. The group, and who owns what, are no business of this module (transport.py, flow.py).
 """
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.05
 BOUNDS_SECONDS = 5.0
 #: The log has no record at our position: it was truncated, or is not the one that we know.
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
+#: Said with the first of these where others are in the place of records that were read, with the end of what stayed.
+REPLACED = re.compile(r"truncation detected.*end offset is (-?\d+)")
 #: librdkafka would pass over what it cannot unpack.
 UNREADABLE = {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED, KafkaError._UNDERFLOW}
 
@@ -95,6 +98,11 @@ class TopicReader:
                 break
         return []
 
+    def note_ends(self) -> None:
+        """Tells how far the logs are, while nothing is taken."""
+        for number in self._owners:
+            self._note_end(number)
+
     def wake(self) -> None:
         """Ends a wait for records for good; from any thread."""
         with self._changed:
@@ -146,7 +154,8 @@ class TopicReader:
 
     def _note_end(self, number: int) -> None:
         """As of the latest fetch; no question to the broker."""
-        assert self._consumer is not None
+        if self._consumer is None:
+            return
         bounds = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
         if bounds is not None and bounds[1] >= 0:
             self._on_end(self._topic, number, bounds[1])
@@ -161,7 +170,10 @@ class TopicReader:
                 owner.reached = end
                 self._on_end(self._topic, owner.claim.partition, end)
         elif error.code() in OUT_OF_RANGE:
-            if owner is not None:
+            replaced = REPLACED.search(error.str())
+            if owner is not None and replaced is not None:
+                self._let_go(owner, 0, int(replaced[1]))
+            elif owner is not None:
                 self._unsure.add(owner.claim.partition)
         elif error.code() in UNREADABLE:
             where = f"{self._topic}/{number}" + ("" if owner is None else f" from offset {owner.accepted} on")
@@ -174,8 +186,9 @@ class TopicReader:
     def _settle_bounds(self) -> None:
         """Whether there really is no record where a partition stands: it is read again, or not any more."""
         for number in sorted(self._unsure):
-            owner = self._owners[number]
-            assert self._consumer is not None
+            owner = self._owners.get(number)
+            if owner is None or self._consumer is None:  # it was lost while another one's bounds were asked for
+                continue
             try:
                 first, end = self._consumer.get_watermark_offsets(
                     TopicPartition(self._topic, number), timeout=BOUNDS_SECONDS
@@ -184,8 +197,11 @@ class TopicReader:
                 log.warning("cannot look at a log's bounds yet", topic=self._topic, problem=str(error))
                 continue
             self._unsure.discard(number)
-            position, others = owner.accepted, [other for other in self._owners.values() if other is not owner]
-            inside = first <= position <= end
-            self._assign([*others, owner] if inside else others)
-            if not inside:
-                self._on_out_of_range(owner, position, first, end)
+            if first <= owner.accepted <= end:
+                self._assign(self._owners.values())
+            else:
+                self._let_go(owner, first, end)
+
+    def _let_go(self, owner: OwnedPartition, first: int, end: int) -> None:
+        self._assign([other for other in self._owners.values() if other is not owner])
+        self._on_out_of_range(owner, owner.accepted, first, end)

@@ -23,7 +23,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Record(Protocol):
-    """What decoding needs of a Kafka record (aiokafka's ConsumerRecord has it)."""
+    """What decoding needs of a Kafka record (streams/reading.py makes them)."""
 
     @property
     def offset(self) -> int: ...

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streams.app import FlowApp
 
 #: Between two looks for partitions that are to be claimed anew.
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 #: Faust's patience with a claim is that for a request to the broker, 90 seconds.
 SETTLE_SECONDS = 30.0
 #: aiokafka leaves a group when nobody polls for so long; its consumer is never polled. A worker that hangs is the
@@ -65,6 +65,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             consumer = self._ensure_consumer()
             consumer.pause(*consumer.assignment())
 
+    async def check_membership(self) -> None:
+        """Raises what ended it for good: aiokafka tells only those who ask."""
+        coordinator = self._ensure_consumer()._coordinator
+        if coordinator is not None:
+            coordinator.check_errors()
+
 
 class Consumer(driver.Consumer):
     """A member that claims what it is assigned, and delivers no record."""
@@ -75,10 +81,13 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Nothing, ever. Faust asks again and again outside rebalances: the time to claim single partitions anew."""
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
-        await self._take_again()
+        """Nothing, ever. Faust asks again and again: the time to see whether the membership has failed, and, outside
+        rebalances, to claim single partitions anew."""
+        thread = cast(ConsumerThread, self._thread)
+        await thread.call_thread(thread.check_membership)
+        if self.flow_active:
+            await self._take_again()
+        cast("FlowApp", self.app).flow.turns += 1
         await self.sleep(LOOK_SECONDS)
         nothing: tuple[tuple[TP, ConsumerMessage], ...] = ()
         for each in nothing:

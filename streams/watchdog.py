@@ -28,8 +28,8 @@ RESTORE_PATIENCE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a partition is: SQL's next offset; the one after the last fetched record; and where the consumer stands,
-    which may be beyond that by offsets without a record (the ends of transactions)."""
+    """How far a partition is: SQL's next offset; the one after the last fetched record; and the latest end of its log
+    that was reached, which may be beyond that by offsets without a record (the ends of transactions)."""
 
     committed: int
     fetched: int
@@ -38,9 +38,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is seen at one moment (seconds, monotonic). settled: not in a rebalance. partitions: those of ours that are
-    to be read. ends: Kafka's next offsets, None where no broker answers. database_failures: so far. restoring: topics
-    of which a partition's state is being restored, with how many events were folded into it."""
+    """What is seen at one moment (seconds, monotonic). settled: not in a rebalance. turns: that the group's member has
+    had, which it has all the time outside rebalances; None where nothing is to be read. partitions: those of ours that
+    are to be read. ends: Kafka's next offsets, None where no broker answers. database_failures: so far. restoring:
+    topics of which a partition's state is being restored, with how many events were folded into it."""
 
     at: float
     settled: bool
@@ -48,19 +49,21 @@ class Reading:
     ends: Mapping[TopicPartition, int] | None
     database_failures: int
     restoring: Mapping[str, int]
+    turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What was seen before. still: since when each partition stands at its place with something to do; waiting: since
-    when there is a rebalance; restoring: how many events each restore has folded, and since
-    when no more."""
+    when there is a rebalance; restoring: how many events each restore has folded, and since when no more; turns: how
+    many the group's member had, and since when no more."""
 
     at: float
     database_failures: int
     still: Mapping[TopicPartition, tuple[Progress, float]] = field(default_factory=dict)
     waiting: float | None = None
     restoring: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    turns: tuple[int, float] | None = None
 
 
 def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> tuple[Memory, list[str]]:
@@ -85,7 +88,12 @@ def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> t
             hangs.append(_in_words(place, progress, end, now.at - since))
     if waiting is not None and now.at - waiting >= patience:
         hangs.append(f"a rebalance did not end for {now.at - waiting:.0f} s")
-    memory = Memory(now.at, now.database_failures, still, waiting, restoring)
+    turns = None if now.turns is None or excused or not now.settled else (now.turns, now.at)
+    if turns is not None and before.turns is not None and before.turns[0] == turns[0]:
+        turns = before.turns
+    if turns is not None and now.at - turns[1] >= patience:
+        hangs.append(f"the consumer group's member has had no turn for {now.at - turns[1]:.0f} s")
+    memory = Memory(now.at, now.database_failures, still, waiting, restoring, turns)
     return memory, hangs
 
 
@@ -111,12 +119,13 @@ def _in_words(place: TopicPartition, progress: Progress, end: int, seconds: floa
 
 
 class Watchdog:
-    """`look` belongs to a thread of its own. progress: of what is to be read, None in a rebalance; database_answers: at
-    this moment; end: ends the process with a message."""
+    """`look` belongs to a thread of its own. progress: of what is to be read, None in a rebalance; turns: that the
+    group's member has had; database_answers: at this moment; end: ends the process with a message."""
 
     def __init__(
         self,
         progress: Callable[[], Mapping[TopicPartition, Progress] | None],
+        turns: Callable[[], int],
         broker: Broker,
         database_answers: Callable[[], bool],
         end: Callable[[str], None],
@@ -125,6 +134,7 @@ class Watchdog:
         patience: float = PATIENCE,
     ) -> None:
         self._progress = progress
+        self._turns = turns
         self._broker = broker
         self._database_answers = database_answers
         self._end = end
@@ -142,6 +152,7 @@ class Watchdog:
             self._known_ends(progress),
             self._metrics.database_failures,
             dict(self._metrics.restoring_now),
+            self._turns() if progress else None,
         )
         memory, hangs = judged(self._memory, reading, self._patience)
         if hangs and not self._database_answers():  # it accepts connections and is silent: waiting, too

@@ -102,9 +102,14 @@ def run_latency(config: LatencyConfig, *, quiet: bool) -> dict[str, Any]:
             entrant, in_kafka = contestant(HEADGATE), alerts_in_kafka(prepared.kafka)
             with running(entrant, prepared, url, {"ALERT_RULE": "registered"}) as service:
                 wait_for(lambda: scored(database) >= BACKLOG, READY_SECONDS, "the backlog was not scored")
-                result = measured(prepared, payments, config, progress)
+                alerts_of(prepared, database, in_kafka)  # those of the backlog are published
                 total = BACKLOG + len(payments.due)
-                wait_for(lambda: scored(database) >= total, LAST_SECONDS, "not every payment was scored")
+
+                def published() -> None:
+                    wait_for(lambda: scored(database) >= total, LAST_SECONDS, "not every payment was scored")
+                    alerts_of(prepared, database, in_kafka)
+
+                result = measured(prepared, payments, config, progress, published)
                 alerts = alerts_of(prepared, database, in_kafka)
                 if not service.running:
                     raise BenchmarkFailed(f"the worker ended. {service.end_of_log(30)}")
@@ -137,11 +142,14 @@ def due_times(rate: float, count: int, seed: int) -> Floats:
     return np.random.default_rng(seed).exponential(1 / rate, count).cumsum()
 
 
-def measured(prepared: Stage, payments: Payments, config: LatencyConfig, progress: Progress) -> dict[str, Any]:
-    """Sends the payments and listens for their alerts."""
+def measured(
+    prepared: Stage, payments: Payments, config: LatencyConfig, progress: Progress, published: Callable[[], None]
+) -> dict[str, Any]:
+    """Sends the payments and listens for their alerts, until `published` has returned and all were heard."""
     with listening(prepared) as (in_kafka, in_redis):
         begin = time.monotonic() + 0.5
         late = send(prepared.kafka, payments, begin, progress)
+        published()
         wait_for(lambda: settled(in_kafka, in_redis), LAST_SECONDS, "Kafka and Redis did not tell of the same payments")
     due = dict(zip(payments.event_ids, (begin + payments.due).tolist(), strict=True))
     first = begin + config.warm_seconds

@@ -349,6 +349,25 @@ def test_a_claim_that_waits_gives_way_to_one_of_a_later_rebalance(
         assert [row.epoch for row in all_progress(connection)] == [here.ownership.owned(topic)[0].claim.epoch]  # type: ignore[index]
 
 
+def test_a_claim_that_waits_takes_nothing_once_the_next_rebalance_has_begun(
+    kafka_servers: str, database: Database, topic: str
+) -> None:
+    """What it had read then nobody would wait for in that rebalance."""
+    here = world(kafka_servers, AwayForClaims(database.engine, ["away"] * 3), topic)
+
+    async def claimed_and_released() -> Any:
+        waiting = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        here.flow._sleep = lambda seconds: loop.call_soon_threadsafe(waiting.set) and time.sleep(0.05)
+        claim = asyncio.ensure_future(here.flow.claim({(topic, 0): (0, 5)}, 1))
+        await waiting.wait()
+        await here.flow.release()
+        return (await asyncio.gather(claim, return_exceptions=True))[0]
+
+    assert isinstance(asyncio.run(claimed_and_released()), ClaimSuperseded)
+    assert (here.stage.reads, here.ownership.owned(topic)) == ({}, None)
+
+
 def test_a_claim_that_a_later_one_overtook_on_its_way_to_sql_takes_nothing(here: World, database: Database) -> None:
     claimer = here.flow._claimer
     claim = claimer.claim

@@ -37,6 +37,7 @@ class Handing:
         self.chunks: deque[Chunk] = deque()
         self.changed = threading.Condition()
         self.woken = self.closed = False
+        self.ends_noted = threading.Event()
         self.owners: list[OwnedPartition] = []
 
     def put(self, chunk: Chunk) -> None:
@@ -54,6 +55,9 @@ class Handing:
             while self.chunks and sum(len(each.records) for each in (*taken, self.chunks[0])) <= most:
                 taken.append(self.chunks.popleft())
             return taken
+
+    def note_ends(self) -> None:
+        self.ends_noted.set()
 
     def wake(self) -> None:
         with self.changed:
@@ -219,6 +223,7 @@ def test_while_a_small_batch_is_on_its_way_to_sql_records_gather_for_the_next_on
     pipeline.put(chunk(owner, 0, 1))
     assert committer.entered.wait(SECONDS)
     pipeline.put(*(chunk(owner, first, 1) for first in range(1, 1 + LIMIT)))
+    assert pipeline.reader.ends_noted.wait(SECONDS), "else the lag would seem to stand still with the database"
     assert processor.computed == [0]
     committer.gate.set()
     assert pipeline.drained()

@@ -256,6 +256,47 @@ def test_a_position_that_is_inside_the_log_after_all_is_read_again(
     assert (reading.out_of_range, reading.values(0)) == ([], numbered(10, 20))
 
 
+def test_records_that_were_replaced_by_others_are_reported_though_the_log_is_longer_by_now(
+    reading: Reading, kafka_servers: str, topic: str
+) -> None:
+    produce(kafka_servers, topic, numbered(0, 10))
+    reading.read(p0=8)
+    reading.take(timeout=0.05)
+    text = (
+        "Partition log truncation detected at offset 8 (leader epoch 3): broker end offset is 5 (offset leader epoch 2)"
+    )
+    position = reading.reader._owners[0].accepted
+    reading.reader._told(message(KafkaError._AUTO_OFFSET_RESET, reason=text))
+    assert reading.out_of_range == [(0, position, 0, 5)]
+    assert reading.reader._owners == {}
+
+
+def test_one_partition_that_is_lost_while_another_ones_bounds_are_asked_for_ends_nothing(
+    reading: Reading, kafka_servers: str, topic: str
+) -> None:
+    produce(kafka_servers, topic, numbered(0, 10))
+    _, lost = reading.read(p0=0, p1=0)
+    reading.take(timeout=0.05)
+    reading.reader._unsure = {0, 1}
+    lost.lost = True
+    reading.reader._settle_bounds()
+    reading.until(lambda: len(reading.records[0]) == 10)
+    assert reading.out_of_range == []
+
+
+def test_the_ends_of_logs_are_told_while_nothing_is_taken(reading: Reading, kafka_servers: str, topic: str) -> None:
+    reading.read(p0=0)
+    reading.until(lambda: 0 in reading.ends)
+    produce(kafka_servers, topic, numbered(0, 10))
+
+    def noted() -> bool:
+        reading.reader.note_ends()
+        return reading.ends[0] == 10
+
+    wait_until("the end is told", noted)
+    assert reading.records[0] == []
+
+
 def message(code: int, **more: Any) -> Any:
     """What librdkafka gives in place of a record."""
     error = KafkaError(code, **more)

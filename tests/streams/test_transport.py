@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 from confluent_kafka import Consumer as PlainConsumer
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as TopicPartitionOffset
@@ -33,6 +34,7 @@ class RecordingFlow:
         self.records: dict[int, list[Any]] = {number: [] for number in range(PARTITIONS)}
         self.claims: list[dict[TopicPartition, tuple[int, int]]] = []
         self.releases = 0
+        self.turns = 0
         self.reader = TopicReader(
             topic,
             lambda: records_consumer(KafkaSettings(servers), topic),
@@ -189,6 +191,22 @@ def test_the_group_s_member_itself_reads_nothing_and_kafka_s_offsets_follow_sql_
     (place,) = consumer.committed([TopicPartitionOffset(topic, 0)], timeout=SECONDS)
     consumer.close()
     assert place.offset == 50
+
+
+def test_a_membership_that_ended_for_good_ends_the_app_instead_of_being_kept_quiet(
+    kafka_servers: str, topic: str
+) -> None:
+    """aiokafka keeps such an error until somebody asks."""
+
+    async def consume() -> FlowApp:
+        flow = RecordingFlow(kafka_servers, topic)
+        async with running(flow, kafka_servers, topic) as app:
+            await flow.until(lambda: flow.claims and flow.turns)
+            app.consumer._thread._consumer._coordinator._pending_exception = GroupAuthorizationFailedError(topic)
+            await asyncio.wait_for(app._crashed.wait(), SECONDS)
+        return app
+
+    assert isinstance(asyncio.run(consume()).crash_reason, GroupAuthorizationFailedError)
 
 
 class SlowFlow(RecordingFlow):

@@ -1,5 +1,6 @@
 """A worker that hangs is told from one that waits."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,29 @@ def test_what_was_fetched_and_never_gets_into_sql_hangs_after_a_while() -> None:
 
 def test_more_that_is_fetched_does_not_hide_that_nothing_gets_into_sql() -> None:
     assert hangs(*(reading(at, Progress(100, 150 + int(at), 150 + int(at))) for at in every(5, PATIENCE)))
+
+
+DONE = Progress(200, 200, 200)
+
+
+def test_a_group_s_member_that_has_no_turn_any_more_hangs_though_everything_is_read() -> None:
+    assert hangs(*(reading(at, DONE, turns=7) for at in every(5, PATIENCE - 5))) == []
+    (found,) = hangs(*(reading(at, DONE, turns=7) for at in every(5, PATIENCE)))
+    assert found == "the consumer group's member has had no turn for 120 s"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda at: {"turns": int(at)},
+        lambda at: {"turns": None},
+        lambda at: {"turns": 7, "database_failures": int(at)},
+        lambda at: {"turns": 7 + int(at > 60)},
+    ],
+    ids=["it has turns", "nothing is to be read", "the database is away", "it had one meanwhile"],
+)
+def test_a_group_s_member_that_has_turns_or_waits_does_not_hang(more: Any) -> None:
+    assert hangs(*(reading(at, DONE, **more(at)) for at in every(5, PATIENCE + 30))) == []
 
 
 def test_what_nobody_fetches_hangs_after_a_while() -> None:
@@ -147,10 +171,11 @@ class Broker:
 def watched(progress: Progress | None, broker: Broker, *, database_answers: bool = True) -> list[str]:
     """How the process ends that a watchdog looks at for three minutes."""
     ends: list[str] = []
-    times = iter(every(5, 180))
+    times, turns = iter(every(5, 180)), itertools.count()
     broker_like: Any = broker
     watchdog = Watchdog(
         lambda: None if progress is None else {PLACE: progress},
+        lambda: next(turns),
         broker_like,
         lambda: database_answers,
         ends.append,
