@@ -230,6 +230,8 @@ class Relay:
     def _publish(self, outbox: Outbox, owners: Sequence[OwnedPartition]) -> list[OwnedPartition]:
         """Publishes up to ROWS_AT_ONCE rows of each partition; gives those that may have more."""
         ours = [owner for owner in owners if not owner.lost and self._has_cursor(outbox, owner)]
+        # A cursor that was just taken ends that of an earlier claim of the same partition, which may be among them.
+        ours = [owner for owner in ours if _place(outbox.name, owner) in self._positions]
         found = [held if (held := self._held(outbox, owner)) else self._read(outbox, owner) for owner in ours]
         rows = [row for part in found for row in part.rows]
         if rows:

@@ -68,3 +68,23 @@ def test_a_new_claim_never_takes_over_the_place_of_one_that_is_gone(database: Da
     with database.reading() as connection:
         cursors = connection.exec_driver_sql("SELECT partition, epoch, position FROM relay_cursors").all()
     assert sorted(map(tuple, cursors)) == [(0, 12, 1_013), (1, 10, 911), (2, 11, 812)]
+
+
+def test_two_claims_of_one_partition_that_wait_together_are_published_for_once_and_by_the_later_one(
+    database: Database,
+) -> None:
+    """As after an outage of the database, in which a rebalance came and went."""
+    sink, rows = Published(), RowMaker(database)
+    rows.dead_letter(source_partition=0, source_offset=7)
+    relay = Relay(sink, [DEAD_LETTERS], database, FlowMetrics(), clock=lambda: NOON)
+    for epoch in (1, 2):
+        relay.wake(owner_of(0, epoch))
+    relay.start()
+    sink.wait_for(1)
+    relay.settle(SECONDS)
+    assert relay.alive
+    relay.stop(SECONDS)
+    assert sink.places == [(0, 7)]
+    with database.reading() as connection:
+        cursors = connection.exec_driver_sql("SELECT partition, epoch, position FROM relay_cursors").all()
+    assert list(map(tuple, cursors)) == [(0, 2, 8)]
