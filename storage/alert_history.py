@@ -62,7 +62,8 @@ _AT = (
     "AND {table}.source_offset = wanted.source_offset AND {table}.day IN ({days})"
 )
 #: [[day, offset], ...] in JSON as rows: one parameter however many positions. PostgreSQL must look each up by itself:
-#: it has no statistics of a new day's table, and a join that it may turn around reads all of that, for each alert.
+#: it has no statistics of a new day's table, and a join that it may turn around reads all of that, for each alert; so
+#: does SQLite, where CROSS keeps the order.
 STORED_AT = {
     "postgresql": (
         "WITH wanted(day, source_offset) AS (SELECT CAST(pair ->> 0 AS date), CAST(pair ->> 1 AS bigint) "
@@ -73,8 +74,8 @@ STORED_AT = {
     "sqlite": (
         "WITH wanted(day, source_offset) AS (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "
         "FROM json_each(:wanted)) SELECT {columns} FROM wanted "
-        f"JOIN transactions t ON {_AT} ".replace("{table}", "t")
-        + f"JOIN predictions p ON {_AT}".replace("{table}", "p")
+        f"CROSS JOIN transactions t ON {_AT} ".replace("{table}", "t")
+        + f"CROSS JOIN predictions p ON {_AT}".replace("{table}", "p")
     ),
 }
 

@@ -1,5 +1,7 @@
 """Alerts and verdicts as the flow reads and writes them."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
@@ -10,6 +12,7 @@ from sqlalchemy import select
 from storage import tables
 from storage.alert_history import (
     EPOCH_DAY,
+    STORED_AT,
     StoredTransaction,
     judged_alerts,
     judged_since,
@@ -125,3 +128,15 @@ def test_verdicts_since_a_moment_include_that_moment(database: Database, rows: R
     rows.label("f4", event_id="pending", status="pending")
     with database.reading() as connection:
         assert judged_since(connection, NOON) == ({"A"}, {"e2"})
+
+
+def test_sqlite_looks_each_row_of_a_timeline_up_by_its_whole_key() -> None:
+    statement = STORED_AT["sqlite"].format(columns="t.day", days="'2026-03-14'")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for table in ("transactions", "predictions"):
+            columns = "day, topic_generation, source_partition, source_offset"
+            connection.execute(f"CREATE TABLE {table} ({columns}, PRIMARY KEY ({columns}))")
+        values = {"wanted": "[]", "generation": 1, "partition": 0}
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert plan[0].startswith("SCAN json_each")
+    assert all("source_offset=?" in step for step in plan[1:]), plan
