@@ -1,7 +1,7 @@
 """A topic's reader on a real broker: records whole and in order, from where SQL says, committed ones only."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ from streams.batch import Chunk, OwnedPartition
 from streams.kafka import KafkaSettings, records_consumer
 from streams.reading import RecordsUnreadable, TopicReader
 from tests.deployment import wait_until
-from tests.streams.topics import created
+from tests.streams.topics import created, numbered, produce
 
 SECONDS = 20.0
 PARTITIONS = 2
@@ -81,17 +81,6 @@ def reading(kafka_servers: str, topic: str) -> Iterator[Reading]:
     found = Reading(kafka_servers, topic)
     yield found
     found.reader.close()
-
-
-def produce(servers: str, topic: str, values: Sequence[bytes], partition: int = 0, **settings: Any) -> None:
-    producer = Producer({"bootstrap.servers": servers, **settings})
-    for value in values:
-        producer.produce(topic, value, b"key", partition)
-    assert producer.flush(SECONDS) == 0
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, last)]
 
 
 def in_transaction(servers: str, topic: str, *parts: tuple[bytes, bool]) -> None:

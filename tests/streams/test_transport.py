@@ -2,14 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
 from confluent_kafka import Consumer as PlainConsumer
-from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as TopicPartitionOffset
 
 from storage.progress import Claim
@@ -18,7 +17,7 @@ from streams.app import AppSettings, FlowApp, build_app
 from streams.kafka import KafkaSettings, records_consumer
 from streams.ownership import Ownership, TopicPartition
 from streams.reading import TopicReader
-from tests.streams.topics import created
+from tests.streams.topics import created, numbered, produce
 
 SECONDS = 20.0
 PARTITIONS = 2
@@ -111,17 +110,6 @@ def topic(kafka_servers: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}transactions"
     created(kafka_servers, {name: {}}, partitions=PARTITIONS)
     return name
-
-
-def produce(servers: str, topic: str, values: Sequence[bytes], partition: int = 0, **settings: Any) -> None:
-    producer = Producer({"bootstrap.servers": servers, **settings})
-    for value in values:
-        producer.produce(topic, value, b"key", partition)
-    assert producer.flush(SECONDS) == 0
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, last)]
 
 
 def test_reading_starts_at_the_claimed_offsets_whatever_kafka_has_committed(kafka_servers: str, topic: str) -> None:

@@ -1,6 +1,12 @@
-"""Topics for tests; Kafka answers that one is created, or deleted, a moment before every request sees it so."""
+"""Topics for tests, and records in them.
 
-from collections.abc import Mapping
+Kafka answers that a topic is created, or deleted, a moment before every request sees it so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Producer
 
 from streams.kafka import KafkaSettings, TopicDescription, TopicMissing, create_topics, describe_topics
 from tests.deployment import wait_until
@@ -23,3 +29,14 @@ def created(
         name: wait_until(f"{name} is there", lambda name=name: described(servers, name), SECONDS)  # type: ignore[misc]
         for name in topics
     }
+
+
+def produce(servers: str, topic: str, values: Sequence[bytes], partition: int = 0, **settings: Any) -> None:
+    producer = Producer({"bootstrap.servers": servers, **settings})
+    for value in values:
+        producer.produce(topic, value, b"key", partition)
+    assert producer.flush(SECONDS) == 0
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    return [b"%d" % number for number in range(first, last)]
