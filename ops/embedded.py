@@ -66,7 +66,16 @@ def start_tansu(folder: Path, *, port: int | None = None) -> Service:
     arguments = [str(program), "broker", "--cluster-id", EMBEDDED_CLUSTER_ID]
     arguments += ["--listener-url", f"tcp://{url}", "--advertised-listener-url", f"tcp://{url}"]
     arguments += ["--storage-engine", "memory://headgate/"]
-    return start_service(ServerCommand("tansu", arguments, folder, port, url, probe=lambda: probe_kafka(url)))
+    command = ServerCommand(
+        "tansu",
+        arguments,
+        folder,
+        port,
+        url,
+        probe=lambda: probe_kafka(url),
+        stop_signal=signal.SIGKILL,  # it keeps nothing, and takes five seconds to end when asked
+    )
+    return start_service(command)
 
 
 def start_embedded_redis(folder: Path, *, port: int | None = None) -> Service:

@@ -5,6 +5,7 @@ do), and fails when a message was not delivered. Never creates topics: `headgate
 sizes.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,8 @@ from ops.simulate.messages import label_messages, transaction_messages
 from streams.kafka import KafkaSettings, KafkaUnavailable, check_broker, describe_topics, producer
 
 FLUSH_SECONDS = 30.0
+#: Python sees Ctrl-C only between two calls of the client.
+INTERRUPTIBLE_SECONDS = 0.2
 #: Callbacks of the client are served after this many messages.
 POLL_EVERY = 1_000
 
@@ -83,7 +86,9 @@ class TopicOutput:
 
     def deliver(self) -> None:
         """Returns once everything sent so far is delivered. Raises KafkaUnavailable."""
-        left = self._producer.flush(FLUSH_SECONDS)
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while (left := self._producer.flush(INTERRUPTIBLE_SECONDS)) and time.monotonic() < deadline:
+            self._raise_failure()
         self._raise_failure()
         if left:
             raise KafkaUnavailable(

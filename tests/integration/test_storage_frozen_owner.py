@@ -113,8 +113,8 @@ def test_a_session_that_idles_in_a_transaction_is_ended_by_the_server(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, wakes_with: str
 ) -> None:
     """Where no backend pid is stored this frees the row; to the owner the database seems to have gone."""
-    monkeypatch.setattr(storage_database, "IDLE_IN_TRANSACTION", "200ms")
     upgrade(postgres_url)
+    monkeypatch.setattr(storage_database, "IDLE_IN_TRANSACTION", "2s")
     database = open_database(postgres_url)
     insert = text("INSERT INTO stream_controls VALUES (1, 0, 'model', 0, 'detector:1')")
     with database.connect() as frozen:

@@ -27,7 +27,7 @@ def demo(folder: Path, *arguments: str, **variables: str) -> Iterator["subproces
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADGATE_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "ops", "demo", *arguments],
-        env={**kept, "TMPDIR": str(folder), MARK: str(folder), **variables},
+        env={**kept, "TMPDIR": str(folder), MARK: str(folder), "PYTHONFAULTHANDLER": "1", **variables},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,8 +38,10 @@ def demo(folder: Path, *arguments: str, **variables: str) -> Iterator["subproces
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGABRT)
             process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            print("it hangs here:", process.stderr and process.stderr.read())
         for pipe in (process.stdout, process.stderr):
             assert pipe is not None
             pipe.close()

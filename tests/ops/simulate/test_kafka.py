@@ -1,10 +1,14 @@
 """Simulated traffic through a real broker: keyed by account, and without a single dead letter when decoded."""
 
+import os
+import signal
+import threading
 import time
 
 import pytest
 
 from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
+from ops.simulate import kafka
 from ops.simulate.kafka import KafkaOutput, Produced
 from ops.simulate.labels import LabelDelay, Labels, labels_of
 from streams.kafka import KafkaSettings, KafkaUnavailable, TopicMissing, create_topics
@@ -75,3 +79,18 @@ def test_a_message_that_the_broker_refuses_fails_the_output(kafka_servers: str, 
         KafkaOutput(kafka_servers, topic_prefix=topic_prefix) as output,
     ):
         output.send(transactions, labels)
+
+
+@pytest.mark.timeout(15)
+def test_ctrl_c_ends_the_wait_for_a_broker_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "check_broker", lambda settings: None)
+    monkeypatch.setattr(kafka, "describe_topics", lambda settings, topics: None)
+    output = KafkaOutput("127.0.0.1:9")
+    output.produce("transactions", [("a1", b"{}")])
+    ctrl_c = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    ctrl_c.start()
+
+    with pytest.raises(KeyboardInterrupt):
+        output.deliver()
+    ctrl_c.join()
+    output._producer.purge()
