@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
 from ops.simulate import kafka
+from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
 from ops.simulate.kafka import KafkaOutput, Produced
 from ops.simulate.labels import LabelDelay, Labels, labels_of
 from streams.kafka import KafkaSettings, KafkaUnavailable, TopicMissing, create_topics
