@@ -80,19 +80,15 @@ class LogKey:
     source_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
 
-def _hot_indexes(table: str) -> tuple[Index, ...]:
-    """The only two beside the key: more of them cost more than everything else (docs/log.md)."""
-    return (
-        Index(f"ix_{table}_event_id", "event_id", postgresql_using="hash"),
-        Index(f"ix_{table}_occurred_at", "occurred_at", postgresql_using="brin"),
-    )
-
-
 class Transaction(LogKey, Base):
     """One applied record of the `transactions` topic. amount_e4 is in ten-thousandths of its currency."""
 
     __tablename__ = "transactions"
-    __table_args__ = _hot_indexes("transactions")
+    # None but these beside the key: more of them cost more than everything else (docs/log.md).
+    __table_args__ = (
+        Index("ix_transactions_event_id", "event_id", postgresql_using="hash"),
+        Index("ix_transactions_occurred_at", "occurred_at", postgresql_using="brin"),
+    )
 
     event_id: Mapped[str]
     account_id: Mapped[str]
@@ -110,10 +106,11 @@ class Transaction(LogKey, Base):
 
 class Prediction(LogKey, Base):
     """What the detector said of one transaction; alert_id where it opened or raised an alert. unexplained: how little
-    the account's own history explains the amount, from 0 to 1 (models/labels.py)."""
+    the account's own history explains the amount, from 0 to 1 (models/labels.py). Found by event_id by way of its
+    transaction, under the same key (v_predictions)."""
 
     __tablename__ = "predictions"
-    __table_args__ = _hot_indexes("predictions")
+    __table_args__ = (Index("ix_predictions_occurred_at", "occurred_at", postgresql_using="brin"),)
 
     event_id: Mapped[str]
     account_id: Mapped[str]

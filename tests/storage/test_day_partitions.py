@@ -208,7 +208,7 @@ def test_tables_with_rows_become_partitions_without_being_rewritten(postgres_url
             name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in ("v_predictions", "slate_answers")
         }
         before = {name: file for name, file in files_of(connection).items() if name in hot or name.startswith("ix_")}
-    upgrade(postgres_url)
+    upgrade(postgres_url, "0007")
     ensure_days(database, TODAY)
     with database.begin() as connection:
         after = files_of(connection)

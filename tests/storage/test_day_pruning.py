@@ -15,7 +15,7 @@ from storage.engagement_history import stored_engagements, stored_slates
 from storage.outbox import predictions_after, recommendations_after
 from storage.policy_data import logged_engagements, logged_slates, policy_cut
 from storage.score_sketches import predictions_between
-from storage.tables import Transaction
+from storage.tables import Base, Transaction
 from storage.training_data import history_cut, labelled_transactions, stored_transactions
 from tests.storage.rows import RowMaker
 
@@ -141,6 +141,27 @@ def test_a_timeline_reads_its_own_rows_alone_though_the_day_s_table_was_never_an
         lines = list(connection.exec_driver_sql(f"EXPLAIN ANALYZE {statement}", values).scalars())
     scans = re.findall(r" on (?:transactions|predictions)_\d{8} .*actual .*rows=(\d+) loops=(\d+)", "\n".join(lines))
     assert sum(int(count) * int(loops) for count, loops in scans) == 2 * len(wanted), "\n".join(lines)
+
+
+def test_a_prediction_is_found_by_its_event_by_way_of_the_key_that_it_shares_with_its_transaction(
+    database: Database,
+) -> None:
+    RowMaker(database).scored("seed", occurred_at=noon(DAYS[-1]), day=DAYS[-1], source_offset=LAST)
+    with database.begin() as connection:
+        for table in ("transactions", "predictions"):
+            columns = [column.name for column in Base.metadata.tables[table].c]
+            others = {"event_id": "event_id || n", "source_offset": "source_offset + n"}
+            values = ", ".join(others.get(column, column) for column in columns)
+            connection.exec_driver_sql(
+                f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}, generate_series(1, 20000) n "
+                "WHERE event_id = 'seed'"
+            )
+        connection.exec_driver_sql("ANALYZE transactions, predictions")
+        wanted = "SELECT score FROM v_predictions WHERE event_id = 'seed7000'"
+        lines = list(connection.exec_driver_sql(f"EXPLAIN ANALYZE {wanted}").scalars())
+    day = f"{DAYS[-1]:%Y%m%d}"
+    scans = re.findall(rf" on (?:transactions|predictions)_{day} .*actual .*rows=(\d+) loops=(\d+)", "\n".join(lines))
+    assert sum(int(count) * int(loops) for count, loops in scans) == 2, "\n".join(lines)
 
 
 def test_late_rows_of_old_days_are_found_from_their_offset_on(database: Database) -> None:
