@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,5 +27,5 @@ def concatenated(kind: type[Any], parts: Sequence[Any], arrays: Mapping[str, Any
         if field.name in arrays:
             found[field.name] = np.concatenate(values) if values else np.zeros(0, arrays[field.name])
         else:
-            found[field.name] = [value for part in values for value in part]
+            found[field.name] = list(chain.from_iterable(values))
     return found

@@ -21,7 +21,7 @@ def find_duplicates(ring: Hashes, events: Rows, slots: Rows, event_hash: Hashes)
     ring [slots, size]: hashes of accepted events, entry k of an account at k % size; events [slots]: how many there
     were; slots, event_hash [n]: the batch.
     """
-    duplicate: npt.NDArray[np.bool_] = (ring[slots] == event_hash[:, None]).any(1)
+    duplicate: npt.NDArray[np.bool_] = (ring.take(slots, 0) == event_hash[:, None]).any(1)
     key = event_hash + slots.astype(np.uint64) * _ODD  # equal for equal pairs; else hardly ever, and harmlessly
     ordered = np.sort(key)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]

@@ -127,21 +127,21 @@ def stored_transactions_at(
     }
 
 
-def previous_timelines(connection: Connection, alert_ids: Collection[str]) -> dict[str, bytes]:
-    """The latest stored timeline of each alert, as JSON."""
+def previous_timelines(connection: Connection, alert_ids: Collection[str]) -> dict[str, list[Any]]:
+    """The latest stored timeline of each alert."""
     if not alert_ids:
         return {}
     rows = connection.execute(
         select(Alert.alert_id, Alert.timeline).where(Alert.alert_id.in_(alert_ids)).order_by(Alert.revision)
     )
-    return {row.alert_id: msgspec.json.encode(row.timeline) for row in rows}
+    return {row.alert_id: row.timeline for row in rows}
 
 
-def write_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts revisions; one that is there already stays as it is. `timeline` is encoded JSON."""
-    prepared = [{**row, "timeline": msgspec.json.decode(row["timeline"])} for row in rows]
+def write_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Inserts revisions and says how many; one that is there already stays as it is."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(Alert).on_conflict_do_nothing(index_elements=["alert_id", "revision"]), prepared)
+    statement = insert(Alert).on_conflict_do_nothing(index_elements=["alert_id", "revision"])
+    return connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True}).rowcount
 
 
 def judged_alerts(connection: Connection, alert_ids: Collection[str]) -> set[str]:

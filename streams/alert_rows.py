@@ -3,44 +3,54 @@
 An alert's timeline is read inside the transaction that writes it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
 
 from storage.alert_history import StoredTransaction, previous_timelines, stored_transactions_at, write_alerts
+from storage.outbox import AlertRow
 from storage.progress import Claim
 from streams import contract
 from streams.alerts import AlertRevision
+from streams.batch import FreshRows
+
+PUBLISHED = tuple(field.name for field in fields(AlertRow))
 
 
 @dataclass(frozen=True, slots=True)
 class WriteAlerts:
-    """Writes revisions of one partition, each with its timeline, inside the batch's transaction."""
+    """Writes revisions of one partition, each with its timeline, inside the batch's transaction. They are numbered
+    without a gap, so the relay need not read them back."""
 
     claim: Claim
     revisions: Sequence[AlertRevision]
 
-    def __call__(self, connection: Connection) -> None:
+    def __call__(self, connection: Connection) -> Mapping[str, FreshRows]:
         positions = {position for revision in self.revisions for position in revision.positions or ()}
         stored = stored_transactions_at(
             connection, self.claim.topic_generation, self.claim.partition, sorted(positions)
         )
-        timelines: dict[str, bytes] = previous_timelines(
+        timelines = previous_timelines(
             connection, {revision.alert_id for revision in self.revisions if revision.positions is None}
         )
         rows = []
         for revision in self.revisions:
             if revision.positions is not None:
                 entries = [_timeline_entry(stored[position]) for position in revision.positions if position in stored]
-                timelines[revision.alert_id] = contract.encode(entries)
-            rows.append(_alert_row(self.claim, revision, timelines.get(revision.alert_id, b"[]")))
-        write_alerts(connection, rows)
+                timelines[revision.alert_id] = msgspec.json.decode(contract.encode(entries))
+            rows.append(_alert_row(self.claim, revision, timelines.get(revision.alert_id, [])))
+        if write_alerts(connection, rows) != len(rows):
+            return {}  # some were there already, and stay as they are
+        written = [AlertRow(**{name: row[name] for name in PUBLISHED}) for row in rows]
+        return {"alerts": FreshRows(written[0].sequence, written[-1].sequence + 1, written)}
 
 
-def _alert_row(claim: Claim, revision: AlertRevision, timeline: bytes) -> dict[str, object]:
+def _alert_row(claim: Claim, revision: AlertRevision, timeline: list[Any]) -> dict[str, Any]:
     return {
         "alert_id": revision.alert_id,
         "revision": revision.revision,

@@ -76,8 +76,8 @@ class FreshRows:
     rows: Sequence[Any]
 
 
-#: Runs inside a batch's transaction.
-Finish = Callable[[Connection], None]
+#: Runs inside a batch's transaction; gives the rows that it added to an outbox, as PartitionWork.fresh has them.
+Finish = Callable[[Connection], Mapping[str, FreshRows] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ class PartitionWork:
     finish: Sequence[Finish] = ()
     #: Names of the outboxes that it adds rows to; the relay looks there after the commit.
     outboxes: frozenset[str] = frozenset()
-    #: Outbox -> its rows, so that the relay need not read them; for such an outbox in every batch of the partition.
+    #: Outbox -> the rows that this adds to it, which begin where those of the batch before end: the relay need not read
+    #: them. Where it is not among them the relay reads what `outboxes` names.
     fresh: Mapping[str, FreshRows] = field(default_factory=dict)
 
 

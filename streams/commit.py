@@ -8,7 +8,7 @@ meet those of the new owner before that last statement: a key that is there alre
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.bulk import write_rows
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import ProgressRow, advance, read_progress, set_backend_pid
-from streams.batch import PartitionWork, PreparedBatch
+from streams.batch import FreshRows, PartitionWork, PreparedBatch
 from streams.patience import Wait
 
 
@@ -34,6 +34,8 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
+    """committed: with the rows that their finishes added to outboxes."""
+
     committed: Sequence[PartitionWork]
     lost: Sequence[PartitionWork]
 
@@ -75,10 +77,13 @@ class Committer:
         self._wait = wait
         self._connection: Connection | None = None
         self._noted: set[tuple[int, int, int]] = set()
+        #: By the id() of a work: what its finishes added to outboxes when it was last sent.
+        self._added: dict[int, dict[str, FreshRows]] = {}
         self.backend_pid: int | None = None
 
     def commit(self, batch: PreparedBatch) -> CommitResult:
         works = list(batch.works)
+        self._added.clear()
         committed: list[PartitionWork] = []
         lost: list[PartitionWork] = []
         uncertain = False
@@ -107,7 +112,8 @@ class Committer:
                 failures += 1
                 self.close()
                 self._wait(failures, error)
-        return CommitResult(committed, lost)
+        with_added = [replace(w, fresh={**w.fresh, **self._added.get(id(w), {})}) for w in committed]
+        return CommitResult(with_added, lost)
 
     def close(self) -> None:
         """Drops the connection; from another thread it breaks off what is at hand."""
@@ -132,8 +138,11 @@ class Committer:
             with connection.begin():
                 write_rows(connection, [rows for work in works for rows in work.rows])
                 for work in works:
-                    for finish in work.finish:
-                        finish(connection)
+                    self._added[id(work)] = {
+                        outbox: rows
+                        for finish in work.finish
+                        for outbox, rows in (finish(connection) or {}).items()
+                    }
                 if advance(connection, [work.advance for work in works], self._clock()) != len(works):
                     raise PartitionsMoved
 

@@ -15,7 +15,7 @@ from storage.bulk import encode_rows
 from storage.database import Database, DatabaseUnavailable
 from storage.progress import Advance, Claim, audit, claim_partitions
 from storage.tables import Duplicate
-from streams.batch import Finish, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch import Finish, FreshRows, OwnedPartition, PartitionWork, PreparedBatch
 from streams.commit import Committer
 from tests.storage.rows import NOON
 
@@ -221,3 +221,21 @@ def test_data_that_the_database_refuses_is_an_error_at_once_and_never_tried_agai
         assert waits == []
         assert stored(postgres_database) == []
         assert len(committer.commit(batch(work(postgres_database, claim))).committed) == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_finishes_add_to_outboxes_is_handed_on_as_it_was_committed(
+    database: Database, committer: Committer, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    claims, attempts = claimed(database, 0, 1), list[str]()
+
+    def adds(connection: Connection) -> dict[str, FreshRows]:
+        attempts.append(f"attempt {len(attempts) + 1}")
+        return {"alerts": FreshRows(4, 5, attempts[-1:])}
+
+    adding, other = work(database, claims[0], [lambda connection: None, adds]), work(database, claims[1])
+    BreaksAtCommit(database, monkeypatch, after=after)
+    result = committer.commit(batch(adding, other))
+
+    committed = "attempt 1" if after else "attempt 2"
+    assert [done.fresh for done in result.committed] == [{"alerts": FreshRows(4, 5, [committed])}, {}]
