@@ -26,6 +26,7 @@ from models.recurrence import gru_step, gru_steps
 #: Of each hashed text but the merchant, whose name would only let the network learn by heart which merchants had
 #: frauds; what labels say of it stays true tomorrow (docs/log.md has the figures).
 EMBEDDINGS = {"category": 4, "channel": 2, "country": 4}
+EMBEDDED = tuple(CATEGORIES.index(name) for name in EMBEDDINGS)
 MEMO_SIZE = 8
 INPUTS = len(FEATURES) + sum(EMBEDDINGS.values()) + MEMO_SIZE
 #: Classes that the self-supervised head tells apart: categories and merchants, folded.
@@ -123,8 +124,7 @@ class Detector(nn.Module):
         """Standardised features and embeddings, [B, X]; without memos their part is zero."""
         standardised_BF = ((features_BF - self.mean_F) / self.scale_F).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         parts = [standardised_BF]
-        columns = [CATEGORIES.index(name) for name in EMBEDDINGS]
-        parts += [embed(categories_BC[:, column]) for column, embed in zip(columns, self.embeddings, strict=True)]
+        parts += [embed(categories_BC[:, column]) for column, embed in zip(EMBEDDED, self.embeddings, strict=True)]
         if memos_BM is None:
             parts.append(features_BF.new_zeros(len(features_BF), MEMO_SIZE))
         else:
@@ -154,19 +154,18 @@ class Detector(nn.Module):
         no_history = (NO_HISTORY - self.mean_F[HISTORY]) / self.scale_F[HISTORY]
         is_first = x_BX[:, HISTORY] <= no_history.clamp(min=-LARGEST_INPUT)
         amount = torch.where(is_first, x_BX[:, AMOUNT], x_BX[:, AMOUNT_TO_USUAL])
-        mean, log_deviation = (expected[:, place].masked_fill(is_first, 0.0) for place in (0, 1))
-        terms = torch.stack(
+        of_amount = expected[:, :2].masked_fill(is_first[:, None], 0.0)
+        mean, log_deviation = torch.stack([of_amount, expected[:, 2:4]], dim=2).unbind(1)
+        likely = _gaussian(torch.stack([amount, x_BX[:, GAP]], dim=1), mean, log_deviation)
+        terms = torch.column_stack(
             [
-                _gaussian(amount, mean, log_deviation),
-                _gaussian(x_BX[:, GAP], expected[:, 2], expected[:, 3]),
+                likely,
                 functional.cross_entropy(classes[0], category % CATEGORY_CLASSES, reduction="none"),
                 functional.cross_entropy(classes[1], merchant % MERCHANT_CLASSES, reduction="none"),
-            ],
-            dim=1,
+            ]
         )
-        rare_B = torch.maximum(
-            rarity(x_BX[:, AMOUNT], self.amount_knots), rarity(x_BX[:, AMOUNT_TO_USUAL], self.usual_knots)
-        )
+        amounts = torch.stack([x_BX[:, AMOUNT], x_BX[:, AMOUNT_TO_USUAL]], dim=1)
+        rare_B = rarity(amounts, torch.stack([self.amount_knots, self.usual_knots])).amax(1)
         return terms, rare_B + OTHERS_SHARE * terms[:, 1:].clamp(max=LARGEST_SURPRISE).sum(1)
 
     def logits(self, after_BH: Tensor, x_BX: Tensor, surprises_BS: Tensor, labels_BL: Tensor) -> Tensor:
@@ -177,16 +176,17 @@ class Detector(nn.Module):
         return self.head(everything)[:, 0]  # type: ignore[no-any-return]
 
 
-def tail_pieces(value_B: Tensor, knots: Tensor) -> Tensor:
-    """How much of each piece between two knots lies below a value, 0 to 1, [B, TAIL_PIECES]."""
-    return ((value_B[:, None] - knots[:-1]) / (knots[1:] - knots[:-1])).clamp(0, 1)
+def tail_pieces(value: Tensor, knots: Tensor) -> Tensor:
+    """How much of each piece between two knots lies below a value, 0 to 1, [B, TAIL_PIECES]; of several values, [B, n],
+    each with knots of its own, [n, TAIL_PIECES + 1], [B, n, TAIL_PIECES]."""
+    return ((value[..., None] - knots[..., :-1]) / knots.diff()).clamp(0, 1)
 
 
-def rarity(value_B: Tensor, knots: Tensor) -> Tensor:
+def rarity(value: Tensor, knots: Tensor) -> Tensor:
     """Minus the logarithm of the share of larger values, from the first knot on; beyond the last it goes on as between
-    the last two."""
-    beyond_B = ((value_B - knots[-1]) / (knots[-1] - knots[-2])).clamp(0, MOST_PIECES_BEYOND)
-    return PIECE_RARITY * (tail_pieces(value_B, knots).sum(1) + beyond_B)
+    the last two. Shapes as in tail_pieces."""
+    beyond = ((value - knots[..., -1]) / (knots[..., -1] - knots[..., -2])).clamp(0, MOST_PIECES_BEYOND)
+    return PIECE_RARITY * (tail_pieces(value, knots).sum(-1) + beyond)
 
 
 def _mean_and_scale(sample: Tensor) -> tuple[Tensor, Tensor]:
