@@ -41,7 +41,7 @@ class RunningPolicy:
         self._catalogue = catalogue
         self._users = users
         self._device = device
-        self._hidden = HiddenStates(policy.network.config.hidden, 1, device)
+        self._hidden = HiddenStates(policy.network.config.hidden, users.arena.capacity, device)
         self._vectors = torch.zeros(0, policy.network.config.vector, device=device)
         self._available = torch.zeros(0, dtype=torch.bool, device=device)
         self._follows = 0

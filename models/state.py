@@ -20,24 +20,30 @@ NEVER = -(2**60)
 
 
 class Arena:
-    """Named arrays [capacity, ...] that grow by doubling; a cleared slot holds each array's empty value."""
+    """Named arrays [capacity, ...]; a slot that is new or cleared holds each array's empty value.
+
+    Room that no slot was made in yet costs no memory: zeros come from the system as they are. So a large capacity
+    spares a running worker the copying of everything when it doubles."""
 
     def __init__(self, layout: dict[str, tuple[tuple[int, ...], str, float]], capacity: int) -> None:
         self._layout = layout
+        self._slots = 0
         self.capacity = capacity
-        self.arrays = {
-            name: _empty_slots((capacity, *shape), dtype, empty) for name, (shape, dtype, empty) in layout.items()
-        }
+        self.arrays = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype, _) in layout.items()}
 
     def grow_to(self, slots: int) -> None:
-        if slots <= self.capacity:
-            return
-        capacity = max(slots, 2 * self.capacity)
-        for name, (shape, dtype, empty) in self._layout.items():
-            larger = _empty_slots((capacity, *shape), dtype, empty)
-            larger[: self.capacity] = self.arrays[name]
-            self.arrays[name] = larger
-        self.capacity = capacity
+        """There are so many slots from now on, or more; to be called before they are used."""
+        if slots > self.capacity:
+            self.capacity = max(slots, 2 * self.capacity)
+            for name, (shape, dtype, _) in self._layout.items():
+                larger = np.zeros((self.capacity, *shape), dtype)
+                larger[: self._slots] = self.arrays[name][: self._slots]
+                self.arrays[name] = larger
+        if slots > self._slots:
+            for name, (_, _, empty) in self._layout.items():
+                if empty:
+                    self.arrays[name][self._slots : slots] = empty
+            self._slots = slots
 
     def clear(self, slots: npt.NDArray[np.int64]) -> None:
         for name, (_, _, empty) in self._layout.items():
@@ -61,11 +67,6 @@ class Arena:
     def put_rows(self, slots: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
         for name in rows.dtype.names or ():
             self.arrays[name][slots] = rows[name]
-
-
-def _empty_slots(shape: tuple[int, ...], dtype: str, empty: float) -> npt.NDArray[Any]:
-    """Zeros cost no memory and no time until they are written to, which matters where an arena has just grown."""
-    return np.full(shape, empty, dtype) if empty else np.zeros(shape, dtype)
 
 
 def account_arena(capacity: int, *, features: int, categories: int, sums: int) -> Arena:
@@ -107,13 +108,13 @@ class HiddenStates:
     """
 
     def __init__(self, units: int, capacity: int, device: torch.device) -> None:
-        self.values = torch.zeros(capacity, units, device=device)
+        self.values = _zeros(capacity, units, device)
         self.current = np.zeros(capacity, np.bool_)
 
     def grow_to(self, slots: int) -> None:
         if slots > len(self.values):
             capacity = max(slots, 2 * len(self.values))
-            larger = torch.zeros(capacity, self.values.shape[1], device=self.values.device)
+            larger = _zeros(capacity, self.values.shape[1], self.values.device)
             larger[: len(self.values)] = self.values
             self.current = np.concatenate([self.current, np.zeros(capacity - len(self.values), np.bool_)])
             self.values = larger
@@ -137,3 +138,10 @@ class HiddenStates:
         if len(slots):
             self.values[torch.from_numpy(slots).to(self.values.device)] = 0
             self.current[slots] = False
+
+
+def _zeros(capacity: int, units: int, device: torch.device) -> torch.Tensor:
+    """On the CPU as Arena's: torch's own would write every page."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros((capacity, units), np.float32))
+    return torch.zeros(capacity, units, device=device)

@@ -16,13 +16,13 @@ from models.artifact import BadModel, TrainedDetector
 from models.scoring import Scorer
 from ops.clock import utc_now
 from ops.compose_recommendations import build_recommendations
-from ops.compose_state import StatePart, state_rules
+from ops.compose_state import StatePart, slots_to_reserve, state_rules
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from streams import partition_watch
+from streams import partition_watch, verdicts
 from streams.batch import OwnedPartition, Processor
 from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
@@ -57,6 +57,7 @@ from streams.state_keeping import StateRules
 from streams.state_metrics import StateMetrics
 from streams.swap import ASK_SECONDS, ChampionWatch, Tell
 from streams.threshold_watch import ThresholdWatch
+from streams.verdicts import VerdictWatch
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +112,7 @@ def build_flow(
     labels = LabelWatch(database, metrics, utc_now, horizon=settings.label_horizon)
     labels.load()
     models.look()  # before the first batch: a shadow, and the way back from a model that fails at once
+    verdict_watch = VerdictWatch(database, utc_now)
     flow: Flow
 
     def wait(failures: int, error: DatabaseUnavailable) -> None:
@@ -118,7 +120,8 @@ def build_flow(
 
     device = choose_device(settings.device)
     state = StatePart(read_state_rules(settings), database, wait, StateMetrics(metrics.registry))
-    scorer = Scorer(load_detector(registry, champion), device=device)
+    capacity = slots_to_reserve(settings)
+    scorer = Scorer(load_detector(registry, champion), device=device, initial_capacity=capacity)
     detection = DetectionProcessor(
         scorer,
         f"{champion.name}:{champion.version}",
@@ -137,6 +140,7 @@ def build_flow(
         set_threshold=thresholds.apply,
         take_labels=labels.take,
         sample=drift.sample,
+        verdicts=verdict_watch.recent,
     )
     learning = FeedbackProcessor(
         database,
@@ -179,6 +183,7 @@ def build_flow(
         background=[
             Periodic("model-watch", ASK_SECONDS, models.look),
             Periodic("label-watch", LOOK_SECONDS, labels.look),
+            Periodic("verdict-watch", verdicts.LOOK_SECONDS, verdict_watch.look),
             thresholds,
             drift,
             *recommending.background,

@@ -8,7 +8,7 @@ from models.catalogue import Catalogue
 from models.guard_rails import SlateRules
 from models.recommending import Recommender
 from ops.clock import utc_now
-from ops.compose_state import StatePart
+from ops.compose_state import StatePart, slots_to_reserve
 from ops.settings import Settings
 from storage.database import Database
 from storage.registry import ModelRegistry
@@ -52,7 +52,7 @@ def build_recommendations(
 ) -> RecommendationPart:
     """With the catalogue and the policy that are there now. Raises DatabaseUnavailable."""
     rules, rows = slate_rules(settings), RowEncoder(database.dialect)
-    recommender = Recommender(Catalogue(), rules, device=device)
+    recommender = Recommender(Catalogue(), rules, device=device, capacity=slots_to_reserve(settings))
     counters = RecommendationMetrics(metrics.registry)
     catalogue = CatalogueWatch(database, f"{settings.topic_prefix}items", counters)
     catalogue.load(recommender.catalogue)

@@ -14,6 +14,9 @@ from streams.snapshots import Cadence, Snapshots
 from streams.state_keeping import StateKeeping, StateRules
 from streams.state_metrics import StateMetrics
 
+#: Newcomers have slots before others leave theirs.
+BATCH_ROOM = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class StatePart:
@@ -37,6 +40,11 @@ class StatePart:
 
     def warnings(self) -> Sequence[str]:
         return [warning for snapshots in self._snapshots.values() for warning in snapshots.warnings]
+
+
+def slots_to_reserve(settings: Settings) -> int:
+    """As many as accounts, or users, can have at a time; those that nobody has cost no memory."""
+    return settings.most_resident + BATCH_ROOM
 
 
 def state_rules(settings: Settings) -> StateRules:

@@ -139,9 +139,7 @@ class Committer:
                 write_rows(connection, [rows for work in works for rows in work.rows])
                 for work in works:
                     self._added[id(work)] = {
-                        outbox: rows
-                        for finish in work.finish
-                        for outbox, rows in (finish(connection) or {}).items()
+                        outbox: rows for finish in work.finish for outbox, rows in (finish(connection) or {}).items()
                     }
                 if advance(connection, [work.advance for work in works], self._clock()) != len(works):
                     raise PartitionsMoved

@@ -5,9 +5,8 @@ thread and owns the detector's state; SQL is only read here, to restore the stat
 claimed (streams/partition_states.py). Time is injected.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +29,10 @@ from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows, Shares
 from streams.score_counting import scored_columns
 from streams.state_keeping import StateKeeping
+from streams.verdicts import Verdicts
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
-#: Each look for verdicts goes back this far: a label counts from its commit, which follows its joined_at.
-VERDICT_OVERLAP = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,7 @@ class DetectionProcessor:
         set_threshold: Callable[[str, Scorer], None] = lambda model, scorer: None,
         take_labels: Callable[[Scorer], str | None] = lambda scorer: None,
         sample: Callable[[str, Scorer, ScoredBatch], None] = lambda model, scorer, scored: None,
+        verdicts: Callable[[], Verdicts] = lambda: (frozenset(), frozenset()),
     ) -> None:
         self._scorer = scorer
         self._active = Active(model)
@@ -104,12 +103,12 @@ class DetectionProcessor:
         self._take_labels = take_labels
         self._labels: str | None = None
         self._sample = sample
+        self._verdicts = verdicts
         self._keeping = keeping
         self._states = PartitionStates(
             scorer, source, keeping, metrics, fold_within=rules.fold_within, alert_max_age=rules.alert_max_age
         )
         self._swept_at = 0.0
-        self._verdicts: tuple[Set[str], Set[str]] = (frozenset(), frozenset())
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
         self._keeping.between_batches(self._states.standing(self._active), now)
@@ -120,8 +119,6 @@ class DetectionProcessor:
         self._bring_back(parts)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
-        if sweeping:
-            self._verdicts = self._source.judged_since(datetime.fromtimestamp(now, UTC) - VERDICT_OVERLAP)
         if parts:
             works += self._scored(parts, now, sweeping)
         if sweeping:
@@ -320,7 +317,7 @@ class DetectionProcessor:
             judged = self._source.judged([alert.alert_id for alert in state.book.open_alerts.values()])
             closed = state.book.close_by_verdict(judged)
         else:
-            closed = state.book.close_by_verdict(*self._verdicts)
+            closed = state.book.close_by_verdict(*self._verdicts())
         state.looked_back = True
         return closed + state.book.close_before(moment)
 

@@ -6,7 +6,6 @@ those that follow a snapshot; open alerts are the alerts table's latest revision
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from sqlalchemy import Connection
 
 from models.events import Events
 from models.explain import Reason
-from storage.alert_history import StoredAlert, judged_alerts, judged_since, next_alert_sequence, open_alerts
+from storage.alert_history import StoredAlert, judged_alerts, next_alert_sequence, open_alerts
 from storage.database import Database
 from storage.partition_counts import count_of
 from storage.progress import Claim, Control, latest_control
@@ -106,15 +105,6 @@ class PartitionSource:
         def read() -> set[str]:
             with self._database.reading() as connection:
                 return judged_alerts(connection, alert_ids)
-
-        return self.patiently(read)
-
-    def judged_since(self, moment: datetime) -> tuple[set[str], set[str]]:
-        """The alert ids and event ids that were given a label since a moment."""
-
-        def read() -> tuple[set[str], set[str]]:
-            with self._database.reading() as connection:
-                return judged_since(connection, moment)
 
         return self.patiently(read)
 

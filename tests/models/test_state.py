@@ -1,5 +1,8 @@
 """Slots, arenas and hidden states: found again, grown without loss, used again only when cleared."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -58,13 +61,15 @@ def small_arena() -> Arena:
 
 def test_an_arena_grows_without_losing_what_it_holds() -> None:
     arena = small_arena()
+    arena.grow_to(2)
     arena.arrays["time"][1] = 5
     arena.arrays["ring"][1] = (1, 2)
-    arena.grow_to(7)
-    assert arena.capacity >= 7
-    assert arena.arrays["time"].tolist() == [-1, 5] + [-1] * (arena.capacity - 2)
-    assert arena.arrays["ring"][1].tolist() == [1, 2]
-    assert np.isinf(arena.arrays["ring"][2:]).all()
+    for slots in (3, 7):
+        arena.grow_to(slots)
+        assert arena.capacity >= slots
+        assert arena.arrays["time"][:slots].tolist() == [-1, 5] + [-1] * (slots - 2)
+        assert arena.arrays["ring"][1].tolist() == [1, 2]
+        assert np.isinf(arena.arrays["ring"][2:slots]).all()
 
 
 def test_an_arena_never_shrinks() -> None:
@@ -83,6 +88,7 @@ def test_growth_doubles_so_that_it_is_rare() -> None:
 
 def test_a_cleared_slot_holds_what_a_new_one_does() -> None:
     arena = account_arena(3, features=4, categories=2, sums=5)
+    arena.grow_to(3)
     new = {name: array[2].copy() for name, array in arena.arrays.items()}
     for array in arena.arrays.values():
         array[:2] = 3
@@ -128,3 +134,18 @@ def test_clearing_no_hidden_state_changes_none() -> None:
     states = filled(units=3, slots=2)
     states.clear(np.zeros(0, np.int64))
     assert not zeros(states)[:2].any()
+
+
+def test_room_without_slots_costs_no_memory() -> None:
+    before = resident_bytes()
+    arena = account_arena(2_000_000, features=44, categories=4, sums=8)
+    states = HiddenStates(64, 2_000_000, torch.device("cpu"))
+    arena.grow_to(1_000)
+    states.grow_to(1_000)
+    assert 2_000_000 * arena.bytes_per_slot > 3e9
+    assert resident_bytes() - before < 200e6
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -25,6 +25,7 @@ from streams.rows import RowEncoder
 from streams.snapshots import Snapshots
 from streams.state_keeping import StateKeeping, StateRules
 from streams.state_metrics import StateMetrics
+from streams.verdicts import Verdicts, VerdictWatch
 from tests.fraud_model import transaction
 from tests.models.logs import untrained
 
@@ -88,6 +89,7 @@ class Bench:
     processor: Processor
     batches: list[PreparedBatch] = field(default_factory=list)
     keeping: StateKeeping | None = None
+    look: Callable[[float], None] = lambda now: None
 
     @property
     def snapshots(self) -> Snapshots:
@@ -103,6 +105,7 @@ class Bench:
         return batch
 
     def prepare(self, records: Mapping[int, Sequence[KafkaRecord]], now: float) -> PreparedBatch | None:
+        self.look(now)
         chunks = [Chunk(self.partitions.owned[number], part) for number, part in records.items()]
         batch = self.processor.process(chunks, now) if chunks else self.processor.idle(now)
         if batch is not None:
@@ -184,8 +187,16 @@ def detection(
     name: str = "fraud:1",
     **rules: Any,
 ) -> tuple[Bench, LargeAmountsFlagged]:
-    """A detection processor without any state, and its scorer. state: without snapshots by default."""
+    """A detection processor without any state, and its scorer, which hears of verdicts just before each batch. state:
+    without snapshots by default."""
     metrics = metrics or FlowMetrics()
+    known: list[Verdicts] = [(frozenset(), frozenset())]
+
+    def look(now: float) -> None:
+        watch = VerdictWatch(Database(database.engine), lambda: moment(now))
+        watch.look()
+        known[:] = [watch.recent()]
+
     scorer = LargeAmountsFlagged(model or untrained(), initial_capacity=16)
     keeping = state_keeping(partitions.topic, scorer, database, wait, metrics, state)
     processor = DetectionProcessor(
@@ -200,8 +211,9 @@ def detection(
         keeping,
         sample=sample,
         take_labels=take_labels,
+        verdicts=lambda: known[0],
     )
-    return Bench(database, partitions, processor, keeping=keeping), scorer
+    return Bench(database, partitions, processor, keeping=keeping, look=look), scorer
 
 
 class NothingKept(StateKeeping):

@@ -47,9 +47,6 @@ class EmptyDatabase:
     def judged(self, alert_ids: Sequence[str]) -> set[str]:
         return set()
 
-    def judged_since(self, moment: object) -> tuple[set[str], set[str]]:
-        return set(), set()
-
     def patiently(self, read: Any) -> Any:
         return read()
 

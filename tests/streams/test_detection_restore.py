@@ -229,16 +229,6 @@ def test_a_restore_waits_while_the_database_is_away_and_begins_again(
         assert np.array_equal(state[account]["events"], expected["events"])
 
 
-def test_looks_for_verdicts_wait_while_the_database_is_away(database: Database, partitions: Partitions) -> None:
-    waits: list[str] = []
-    away = SometimesAway(database.engine)
-    bench, _ = detection(away, partitions, wait=lambda failures, error: waits.append(str(error)))
-    bench.run({0: [fraud(0)]}, NOW)
-    away.refusals.extend(["at once", "at its end"])
-    bench.run({0: [payment(1)]}, NOW + 5)
-    assert waits == ["at once", "at its end"]
-
-
 def test_a_wait_that_gives_up_ends_the_read(database: Database, partitions: Partitions) -> None:
     bench, _ = detection(SometimesAway(database.engine, ["at once"]), partitions)
     with pytest.raises(DatabaseUnavailable):

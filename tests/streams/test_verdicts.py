@@ -1,0 +1,45 @@
+"""What the compute thread hears of verdicts, and from when."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database, DatabaseUnavailable, open_database, upgrade
+from streams.verdicts import OVERLAP, VerdictWatch
+from tests.storage.rows import NOON, RowMaker
+from tests.streams.bench import SometimesAway
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
+    upgrade(url)
+    database = open_database(url)
+    yield database
+    database.engine.dispose()
+
+
+def test_a_look_finds_the_labels_that_were_joined_lately(database: Database) -> None:
+    rows = RowMaker(database)
+    rows.label("f1", alert_id="A", joined_at=NOON - OVERLAP + SECOND)
+    rows.label("f2", event_id="e2", joined_at=NOON)
+    rows.label("f3", event_id="long ago", joined_at=NOON - OVERLAP - SECOND)
+    watch = VerdictWatch(database, lambda: NOON)
+    assert watch.recent() == (set(), set())
+    watch.look()
+    assert watch.recent() == ({"A"}, {"e2"})
+
+
+def test_what_was_found_stays_known_while_the_database_is_away(database: Database) -> None:
+    RowMaker(database).label("f1", event_id="e1", joined_at=NOON)
+    away = SometimesAway(database.engine)
+    watch = VerdictWatch(away, lambda: NOON)
+    watch.look()
+    away.refusals.append("at once")
+    with pytest.raises(DatabaseUnavailable):
+        watch.look()
+    assert watch.recent() == (set(), {"e1"})
