@@ -1,12 +1,13 @@
 """Alerts and verdicts as the flow reads and writes them: open alerts, timelines, labels on alerts."""
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, Connection, Date, func, select, text
+from sqlalchemy import Boolean, Connection, Date, TextualSelect, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
@@ -110,14 +111,9 @@ def stored_transactions_at(
     """The transactions at (day, offset) positions of one partition that are stored."""
     if not positions:
         return {}
-    days = {day: (EPOCH_DAY + timedelta(days=day)).isoformat() for day, _ in positions}
+    days = {day: (EPOCH_DAY + timedelta(days=day)).isoformat() for day, _ in sorted(positions)}
     wanted = msgspec.json.encode([(days[day], offset) for day, offset in positions]).decode()
-    names = [name for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")]
-    columns = ", ".join(("t.day", "t.source_offset", *(f"t.{name}" for name in names), "p.score", "p.flagged"))
-    among = ", ".join(f"'{day}'" for day in days.values())
-    statement = text(STORED_AT[connection.dialect.name].format(columns=columns, days=among)).columns(
-        day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean()
-    )
+    statement = _stored_at(connection.dialect.name, tuple(days.values()))
     values = {"wanted": wanted, "generation": topic_generation, "partition": partition}
     return {
         ((row.day - EPOCH_DAY).days, row.source_offset): StoredTransaction(
@@ -125,6 +121,17 @@ def stored_transactions_at(
         )
         for row in connection.execute(statement, values)
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _stored_at(dialect: str, days: tuple[str, ...]) -> TextualSelect:
+    """The same one for the same days, so that it is prepared once."""
+    names = [name for name in StoredTransaction.__dataclass_fields__ if name not in ("score", "flagged")]
+    columns = ", ".join(("t.day", "t.source_offset", *(f"t.{name}" for name in names), "p.score", "p.flagged"))
+    among = ", ".join(f"'{day}'" for day in days)
+    return text(STORED_AT[dialect].format(columns=columns, days=among)).columns(
+        day=Date(), occurred_at=UtcTimestamp(), flagged=Boolean()
+    )
 
 
 def previous_timelines(connection: Connection, alert_ids: Collection[str]) -> dict[str, list[Any]]:
