@@ -47,12 +47,9 @@ class Slots:
         """The slots of n entities, and the rows at which unseen ones got theirs now."""
         slots = np.empty(len(ids), np.int64)
         unseen: list[int] = []
-        for rows in _rows_of_partitions(partition):
-            number = int(partition[rows[0]])
+        for number, rows in _rows_of_partitions(partition):
             known = self._by_partition.setdefault(number, {})
-            first, stop = int(rows[0]), int(rows[-1]) + 1
-            together = stop - first == len(rows)  # as in a live batch, which is made of chunks
-            part = ids[first:stop] if together else [ids[row] for row in rows.tolist()]
+            part = ids[rows] if isinstance(rows, slice) else [ids[row] for row in rows.tolist()]
             found = np.fromiter(map(known.get, part, repeat(-1)), np.int64, len(part))
             new: list[int] = []
             for place in np.flatnonzero(found < 0).tolist():
@@ -62,7 +59,7 @@ class Slots:
                 found[place] = known[part[place]]
             if new:
                 self._begin(number, found[new], [part[place] for place in new])
-                unseen += rows[new].tolist()
+                unseen += np.arange(len(ids))[rows][new].tolist()
             slots[rows] = found
         return slots, np.array(unseen, np.int64)
 
@@ -189,7 +186,12 @@ class Slots:
         self._free += slots.tolist()
 
 
-def _rows_of_partitions(partition: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
-    """The rows of each partition in the batch, in their order."""
-    order = np.argsort(partition, kind="stable")
-    return [rows for rows in np.split(order, np.flatnonzero(np.diff(partition[order])) + 1) if len(rows)]
+def _rows_of_partitions(partition: npt.NDArray[np.int32]) -> list[tuple[int, slice | npt.NDArray[np.int64]]]:
+    """Each partition of the batch with its rows, in their order; a slice where they are together, as in a live batch,
+    which is made of chunks."""
+    cuts = (np.flatnonzero(partition[1:] != partition[:-1]) + 1).tolist()
+    starts = [0, *cuts] if len(partition) else []
+    numbers: list[int] = partition[starts].tolist()
+    if len(set(numbers)) == len(numbers):
+        return list(zip(numbers, map(slice, starts, [*cuts, len(partition)]), strict=True))
+    return [(number, np.flatnonzero(partition == number)) for number in dict.fromkeys(numbers)]
