@@ -522,6 +522,22 @@ def bench_state(
         print_json(result)
 
 
+@bench.command("model")
+def bench_model(
+    batches: Annotated[str, typer.Option(help="Events of a batch, with commas.")] = "256,1024,4096,8192,16384,65536",
+    hidden: Annotated[str, typer.Option(help="Hidden units, with commas.")] = "64,128,256",
+    as_json: Json = False,
+) -> None:
+    """The detector's network alone, events a second, on the CPU and a GPU where there is one; scores compared."""
+    from ops.bench.model import ModelBenchConfig, run_model
+    from ops.bench.seeds import parse_numbers
+
+    config = ModelBenchConfig(parse_numbers("--batches", batches), parse_numbers("--hidden", hidden))
+    result = run_model(config, quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("faults")
 def bench_faults(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of faults, the load and everything by chance.")] = 0,
