@@ -24,6 +24,7 @@ from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from streams import partition_watch, verdicts
 from streams.batch import OwnedPartition, Processor
+from streams.batch_size import BatchSize
 from streams.commit import CommitResult, Committer
 from streams.detection import DetectionProcessor, DetectionRules
 from streams.drift_watch import DriftWatch
@@ -172,7 +173,7 @@ def build_flow(
             processor,
             Committer(database, wait, utc_now),
             accept=ownership.accept,
-            max_batch_records=settings.max_batch_records,
+            size=BatchSize(settings.latency_budget_ms / 1000),
             clock=time.time,
             metrics=metrics,
             on_commit=lambda result: on_commit(topic, result),

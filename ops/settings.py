@@ -90,7 +90,13 @@ class Settings(BaseSettings):
     session_timeout_seconds: float = Field(
         6.0, ge=1, le=300, description="A worker silent for so long loses its partitions to the others."
     )
-    max_batch_records: int = Field(8192, ge=1, le=100_000, description="Most records scored as one batch.")
+    latency_budget_ms: float = Field(
+        500,
+        ge=1,
+        le=60_000,
+        description="How long a record may take to SQL once it is read, however many wait: decides how many are scored "
+        "as one batch (512 to 8,192). Milliseconds.",
+    )
     record_size_limit: int = Field(
         1_000_000, ge=1024, le=50_000_000, description="A larger record becomes a dead letter. Bytes."
     )

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from streams.batch import Chunk, OwnedPartition, PreparedBatch, Processor
+from streams.batch_size import BatchSize
 from streams.commit import CommitResult, Committer
 from streams.health import FlowMetrics
 
@@ -56,7 +57,7 @@ class Pipeline:
         committer: Committer,
         *,
         accept: Callable[[Chunk], Chunk | None],
-        max_batch_records: int,
+        size: BatchSize,
         clock: Callable[[], float],
         metrics: FlowMetrics,
         on_commit: Callable[[CommitResult], None],
@@ -67,7 +68,7 @@ class Pipeline:
         self._accept = accept
         self._processor = processor
         self._committer = committer
-        self._max_batch_records = max_batch_records
+        self._size = size
         self._clock = clock
         self._metrics = metrics
         self._on_commit = on_commit
@@ -128,13 +129,14 @@ class Pipeline:
 
     def _compute(self) -> None:
         try:
-            small, enough = False, min(SMALL_RECORDS, self._max_batch_records)
+            small = False
             while not self._stopping.is_set():
                 if small and not self._wait_drained(IDLE_SECONDS):
                     self._reader.note_ends()
                     continue
-                taken = self._reader.take(self._max_batch_records, IDLE_SECONDS)
-                small = sum(len(chunk.records) for chunk in taken) < enough
+                most = self._size.most
+                taken = self._reader.take(most, IDLE_SECONDS)
+                small = sum(len(chunk.records) for chunk in taken) < min(SMALL_RECORDS, most)
                 chunks = self._accepted(taken)
                 now = self._clock()
                 with self._metrics.computing(self.topic):
@@ -181,7 +183,9 @@ class Pipeline:
         for work in result.committed:
             work.owner.committed = work.advance.next_offset
             work.owner.written += 1
-        self._metrics.committed(self.topic, batch, result, self._clock())
+        now = self._clock()
+        self._size.note(batch.records, now - batch.taken_at)
+        self._metrics.committed(self.topic, batch, result, now)
         self._finished(chunks)
         self._on_commit(result)
 

@@ -67,11 +67,11 @@ def test_live_scores_equal_an_offline_pass_though_the_worker_was_stopped_and_kil
     messages = traffic(seed=3)
     third = len(messages) // 3
     send(deployment, messages[:third])
-    first = deployment.worker(MAX_BATCH_RECORDS="500")
+    first = deployment.worker(LATENCY_BUDGET_MS="20")
     deployment.wait_outcomes(third)
     assert first.stop() == 0
     send(deployment, messages[third : 2 * third])
-    second = deployment.worker(MAX_BATCH_RECORDS="900")
+    second = deployment.worker(LATENCY_BUDGET_MS="2000")
     deployment.wait_outcomes(third + 300)
     second.kill()
     send(deployment, messages[2 * third :])

@@ -39,7 +39,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("HEADGATE_DATABASE", "nonsense", "HEADGATE_DATABASE: is no database URL"),
         ("HEADGATE_REDIS", "localhost:6379", "HEADGATE_REDIS: must begin with redis://"),
         ("HEADGATE_METRICS_PORT", "70000", "HEADGATE_METRICS_PORT: should be less than or equal to 65535"),
-        ("HEADGATE_MAX_BATCH_RECORDS", "many", "HEADGATE_MAX_BATCH_RECORDS: should be a valid integer"),
+        ("HEADGATE_RETENTION_DAYS", "many", "HEADGATE_RETENTION_DAYS: should be a valid integer"),
         ("HEADGATE_START_FROM", "middle", "HEADGATE_START_FROM: should be 'earliest' or 'latest'"),
         ("HEADGATE_TOPIC_PREFIX", "a/b", "HEADGATE_TOPIC_PREFIX: "),
         ("HEADGATE_DEVICE", "gpu", "HEADGATE_DEVICE: "),
@@ -61,7 +61,7 @@ def test_a_wrong_value_gives_one_line_that_names_the_variable(
 
 def test_several_wrong_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_LOG_LEVEL", "loud")
-    monkeypatch.setenv("HEADGATE_MAX_BATCH_RECORDS", "0")
+    monkeypatch.setenv("HEADGATE_LATENCY_BUDGET_MS", "0")
 
     with pytest.raises(SettingsError) as caught:
         read_settings()

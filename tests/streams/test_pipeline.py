@@ -1,6 +1,7 @@
 """Two threads and the queue between them: order, back-pressure, failures, drains and stops."""
 
 import asyncio
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ import pytest
 from storage.progress import Advance, Claim
 from streams import pipeline as pipeline_module
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch
+from streams.batch_size import BatchSize
 from streams.commit import CommitResult
 from streams.health import FlowMetrics
 from streams.pipeline import BATCHES_AHEAD, Pipeline
@@ -153,6 +155,8 @@ def started(
     reported: Reported,
     metrics: FlowMetrics | None = None,
     accept: Callable[[Chunk], Chunk | None] = lambda chunk: chunk,
+    size: BatchSize | None = None,
+    clock: Callable[[], float] = lambda: 1_000.0,
 ) -> Started:
     reader = Handing()
     pipeline = Pipeline(
@@ -161,8 +165,8 @@ def started(
         processor,
         committer,
         accept=accept,
-        max_batch_records=LIMIT,
-        clock=lambda: 1_000.0,
+        size=size or BatchSize(1.0, least=LIMIT, most=LIMIT),
+        clock=clock,
         metrics=metrics or FlowMetrics(),
         on_commit=reported.results.append,
         on_failure=reported.failure,
@@ -360,3 +364,17 @@ def test_a_partition_that_another_worker_owns_is_marked_as_lost_and_counted() ->
     assert owner.committed == 0
     assert metrics.registry.get_sample_value("headgate_partitions_lost_total", {"topic": "t"}) == 1
     assert metrics.registry.get_sample_value("headgate_records_total", {"topic": "t", "outcome": "applied"}) is None
+
+
+def test_batches_that_take_longer_than_the_latency_budget_become_smaller(overlapping: None) -> None:
+    moments = itertools.count(1_000.0, 0.5)  # half a second from each look at the clock to the next
+    size = BatchSize(0.4, least=2, most=8)
+    committer, owner = GatedCommitter(), owned()
+    pipeline = started(OneBatchPerCall(), committer, Reported(), size=size, clock=lambda: next(moments))
+    for first in range(0, 400, 2):
+        pipeline.put(chunk(owner, first))
+    assert pipeline.drained()
+    pipeline.stop(SECONDS)
+    lengths = [following - base for base, following in committer.committed]
+    assert size.most < 8
+    assert max(lengths[-10:]) < 8

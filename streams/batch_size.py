@@ -1,0 +1,31 @@
+"""How many records a batch may have, so that those in it are in SQL within the latency budget. Knows nothing of
+records.
+
+Larger batches cost less a record but make each wait for all the others. What batches take, from their taking to their
+commit with what waits in between, is measured as it goes; a faster machine makes larger ones.
+"""
+
+#: A batch of fewer records takes hardly less time, one of more saves hardly any.
+LEAST_RECORDS, MOST_RECORDS = 512, 8_192
+#: How much the latest batch counts.
+WEIGHT = 0.2
+
+
+class BatchSize:
+    """`note` and `most` may be called from different threads. budget: seconds."""
+
+    def __init__(self, budget: float, *, least: int = LEAST_RECORDS, most: int = MOST_RECORDS) -> None:
+        self._budget = budget
+        self._least, self._largest = least, most
+        self._seconds_a_record = budget / most
+
+    @property
+    def most(self) -> int:
+        return max(self._least, min(self._largest, int(self._budget / self._seconds_a_record)))
+
+    def note(self, records: int, seconds: float) -> None:
+        """A batch took so long. Small ones tell nothing of large ones; a pause (a restore, a database that is away)
+        counts no more than a slow machine would."""
+        if records >= self._least:
+            measured = min(max(seconds, 0.0) / records, self._budget / self._least)
+            self._seconds_a_record += WEIGHT * (measured - self._seconds_a_record)
