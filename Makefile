@@ -5,7 +5,7 @@
 #   make test              all checks, and all tests against real services
 #   make check             the quick part: style, types, layers, and the tests that need no service
 #   make test-benchmarks   the tests that need the packages that recommendation is compared with
-#   make bench             throughput against stock Faust and Quix Streams
+#   make bench             throughput against stock Faust, Quix Streams and Bytewax
 #   make clean-environment remove the cached environments
 
 PYTHON ?= python3

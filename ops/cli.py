@@ -466,10 +466,10 @@ def bench_throughput(
     partitions: Annotated[int, typer.Option()] = 4,
     hidden: Annotated[int, typer.Option()] = 64,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; the median counts.")] = 3,
-    peers: Annotated[str, typer.Option(help="Which to run beside it.")] = "faust,quix",
+    peers: Annotated[str, typer.Option(help="Which to run beside it.")] = "faust,quix,bytewax",
     as_json: Json = False,
 ) -> None:
-    """Full durable path, events a second, beside stock Faust and Quix Streams with the same model and COPY."""
+    """Full durable path, events a second, beside Faust, Quix Streams and Bytewax with the same model and COPY."""
     from ops.bench.throughput import run_throughput
 
     result = run_throughput(

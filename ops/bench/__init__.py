@@ -1,6 +1,6 @@
 """`headgate bench`: what the service achieves, measured beside others on the same machine; each prints its proof.
 
 throughput.py is the command and the result. stage.py starts services, events and model; contestants.py says how each
-contestant runs; measure.py follows its commits in SQL and checks what it stored. faust_peer.py and quix_peer.py are
-the others' programs, peer.py what these have in common. docs/performance.md explains the figures.
+contestant runs; measure.py follows its commits in SQL and checks what it stored. faust_peer.py, quix_peer.py and
+bytewax_peer.py are the others' programs, peer.py what these have in common. docs/performance.md explains the figures.
 """

@@ -24,7 +24,7 @@ from ops.settings import PREFIX
 from storage.database import Database
 
 HEADGATE = "headgate"
-PEERS = {"faust": "ops.bench.faust_peer", "quix": "ops.bench.quix_peer"}
+PEERS = {"faust": "ops.bench.faust_peer", "quix": "ops.bench.quix_peer", "bytewax": "ops.bench.bytewax_peer"}
 CHECKOUT = Path(__file__).parent.parent.parent
 RELAY_SECONDS = 60.0
 #: The backlog is some days of simulated traffic; its alerts are wanted however old they are.

@@ -4,25 +4,17 @@ The whole program of this contestant; `python -m ops.bench.faust_peer` with the 
 """
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import Any
 
 import faust
 import uvloop
 
 from ops.bench.peer import BATCH_RECORDS, PeerOptions, ScoringSink, read_options
 from ops.bench.stock_faust import serve, stock_app
+from streams.reading import FetchedRecord
 
 #: A batch that is not full is taken after this many seconds.
 WITHIN_SECONDS = 0.5
-
-
-class FaustRecord(NamedTuple):
-    """An event's record as decoding wants it; timestamp in milliseconds."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
 
 
 def build_app(options: PeerOptions, sink: ScoringSink) -> faust.App:
@@ -35,7 +27,7 @@ def build_app(options: PeerOptions, sink: ScoringSink) -> faust.App:
             for event in events:
                 message = event.message
                 timestamp = round(message.timestamp * 1000)
-                records[message.partition].append(FaustRecord(message.offset, timestamp, message.key, message.value))
+                records[message.partition].append(FetchedRecord(message.offset, timestamp, message.key, message.value))
             sink.write(records)
 
     app.agent(topic)(score)

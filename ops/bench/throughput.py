@@ -1,4 +1,4 @@
-"""`headgate bench throughput`: events a second of the whole durable path, beside stock Faust and Quix Streams.
+"""`headgate bench throughput`: events a second of the whole durable path, beside stock Faust, Quix Streams and Bytewax.
 
 All read the same topic from its beginning, one after the other and in another order each round, on the same machine
 with the same broker and the same PostgreSQL (fsync on, real disk). Same decoding, model step and COPY; the worker does
@@ -26,9 +26,9 @@ from ops.bench.stage import Stage, stage
 from ops.progress import progress_bar
 from storage.database import open_database
 
-#: What the table calls them, and whose version it shows.
-TITLES = {"headgate": "Headgate", "faust": "Faust (stock)", "quix": "Quix Streams"}
-PACKAGES = {"faust": "faust-streaming", "quix": "quixstreams"}
+#: What the table calls them, and whose version the result tells.
+TITLES = {"headgate": "Headgate", "faust": "Faust (stock)", "quix": "Quix Streams", "bytewax": "Bytewax"}
+PACKAGES = {"faust": "faust-streaming", "quix": "quixstreams", "bytewax": "bytewax"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def run_throughput(
         "partitions": partitions,
         "hidden": hidden,
         "disk": {"file_system": prepared.file_system, "fsync": True},
-        "machine": machine(),
+        "machine": machine(peers),
     }
     if not quiet:
         show(result, Console())
@@ -122,8 +122,9 @@ def summary(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    packages = ("aiokafka", "torch", "psycopg", *PACKAGES.values())
+def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Versions of what the worker runs on, and of the peers that ran."""
+    packages = ("aiokafka", "faust-streaming", "torch", "psycopg", *(PACKAGES[name] for name in peers))
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),

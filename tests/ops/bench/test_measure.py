@@ -135,7 +135,7 @@ def test_a_person_sees_each_contestant_on_one_line_of_80_columns() -> None:
 
 
 def test_a_peer_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(BenchmarkFailed, match="'flink'; choose from faust, quix"):
+    with pytest.raises(BenchmarkFailed, match="'flink'; choose from faust, quix, bytewax"):
         contestant("flink")
 
 
