@@ -400,9 +400,9 @@ def bench_detection(
 ) -> None:
     """How well the service detects on the Handbook's protocol, beside boosted trees and streaming models."""
     from ops.bench.detection import run_detection
-    from ops.bench.seeds import parse_seeds
+    from ops.bench.options import whole_numbers
 
-    result = run_detection(parse_seeds(seeds), quiet=as_json)
+    result = run_detection(whole_numbers("--seeds", seeds), quiet=as_json)
     if as_json:
         print_json(result)
 
@@ -413,10 +413,10 @@ def bench_order(
     as_json: Json = False,
 ) -> None:
     """What the detector's memory is worth where fraud lies in the order of payments, beside boosted trees."""
+    from ops.bench.options import whole_numbers
     from ops.bench.order import run_order
-    from ops.bench.seeds import parse_seeds
 
-    result = run_order(parse_seeds(seeds), quiet=as_json)
+    result = run_order(whole_numbers("--seeds", seeds), quiet=as_json)
     if as_json:
         print_json(result)
 
@@ -427,12 +427,12 @@ def bench_shoppers(
     as_json: Json = False,
 ) -> None:
     """What simple policies earn from the simulated shoppers, beside an oracle that knows their tastes."""
-    from ops.bench.seeds import parse_seeds
+    from ops.bench.options import whole_numbers
     from ops.bench.shoppers import in_words, run_shoppers_bench
     from ops.progress import progress_bar
 
     with progress_bar(as_json) as progress:
-        found = run_shoppers_bench(parse_seeds(seeds), progress)
+        found = run_shoppers_bench(whole_numbers("--seeds", seeds), progress)
     if as_json:
         print_json(found)
     else:
@@ -530,9 +530,9 @@ def bench_model(
 ) -> None:
     """The detector's network alone, events a second, on the CPU and a GPU where there is one; scores compared."""
     from ops.bench.model import ModelBenchConfig, run_model
-    from ops.bench.seeds import parse_numbers
+    from ops.bench.options import whole_numbers
 
-    config = ModelBenchConfig(parse_numbers("--batches", batches), parse_numbers("--hidden", hidden))
+    config = ModelBenchConfig(whole_numbers("--batches", batches, least=1), whole_numbers("--hidden", hidden, least=1))
     result = run_model(config, quiet=as_json)
     if as_json:
         print_json(result)

@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from ops.bench.measure import BenchmarkFailed
-from ops.bench.recommendation.processes import Progress, prepare_environment, run_part
+from ops.bench.processes import Progress
+from ops.bench.recommendation.processes import prepare_environment, run_part
 from ops.bench.recommendation.tables import tables
 from ops.progress import progress_bar
 

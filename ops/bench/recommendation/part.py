@@ -1,19 +1,18 @@
 """One part of `headgate bench recommendation`, as a process of the benchmark environment.
 
-`python -m ops.bench.recommendation.part recogym '{"worlds": [42]}'` prints JSON lines: {"stage", "done"} as it goes,
-then {"result"}, or {"failed"} with what is wrong in one line. What the packages print goes to standard error.
+`python -m ops.bench.recommendation.part recogym '{"worlds": [42]}'` answers as ops/bench/processes.py says.
 """
 
-import contextlib
 import importlib
 import json
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from functools import partial
+from typing import Any
 
 import torch
 
-from ops.bench.measure import BenchmarkFailed
+from ops.bench.processes import Progress, followed
 
 #: Part -> module and function; called with the arguments given and `progress`.
 FUNCTIONS: Mapping[str, tuple[str, str]] = {
@@ -26,27 +25,14 @@ FUNCTIONS: Mapping[str, tuple[str, str]] = {
 
 def main() -> int:
     name, arguments = sys.argv[1:]
-    out = sys.stdout
     torch.set_num_threads(1)
-
-    def progress(stage: str, done: float) -> None:
-        tell(out, {"stage": stage, "done": done})
-
-    with contextlib.redirect_stdout(sys.stderr):
-        module, function = FUNCTIONS[name]
-        try:
-            run = getattr(importlib.import_module(f"ops.bench.recommendation.{module}"), function)
-            result = run(**json.loads(arguments), progress=progress)
-        except BenchmarkFailed as error:
-            tell(out, {"failed": str(error)})
-            return 1
-    tell(out, {"result": result})
-    return 0
+    return followed(partial(result_of, name, json.loads(arguments)))
 
 
-def tell(out: TextIO, what: Mapping[str, object]) -> None:
-    out.write(json.dumps(what) + "\n")
-    out.flush()
+def result_of(name: str, arguments: Mapping[str, Any], progress: Progress) -> Any:
+    module, function = FUNCTIONS[name]
+    run = getattr(importlib.import_module(f"ops.bench.recommendation.{module}"), function)
+    return run(**arguments, progress=progress)
 
 
 if __name__ == "__main__":

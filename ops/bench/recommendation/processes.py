@@ -1,20 +1,17 @@
 """Parts in the benchmark environment, which has packages that this process does not: each is a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ops.bench.contestants import CHECKOUT
 from ops.bench.measure import BenchmarkFailed
+from ops.bench.processes import Progress, run_module
 
-Progress = Callable[[str, float], None]
 PYTHON = CHECKOUT / ".venv-benchmarks" / "bin" / "python"
-LOG_CHARACTERS = 500
 
 
 def prepare_environment() -> Path:
@@ -32,32 +29,4 @@ def prepare_environment() -> Path:
 
 def run_part(python: Path, name: str, arguments: Mapping[str, Any], progress: Progress) -> Any:
     """The part's result. Raises BenchmarkFailed."""
-    command = [str(python), "-m", "ops.bench.recommendation.part", name, json.dumps(arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    with (
-        tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,
-    ):
-        try:
-            told = _follow(process, progress)
-        except BaseException:
-            process.kill()
-            raise
-        if process.wait() == 0 and "result" in told:
-            return told["result"]
-        log.seek(0)
-        last = " ".join(log.read()[-LOG_CHARACTERS:].split())
-        raise BenchmarkFailed(f"{name}: {told.get('failed') or f'exit code {process.returncode}: {last}'}")
-
-
-def _follow(process: "subprocess.Popen[str]", progress: Progress) -> dict[str, Any]:
-    """The last line that is not progress; empty where there was none."""
-    last: dict[str, Any] = {}
-    assert process.stdout is not None
-    for line in process.stdout:
-        told = json.loads(line)
-        if "stage" in told:
-            progress(told["stage"], told["done"])
-        else:
-            last = told
-    return last
+    return run_module(python, "ops.bench.recommendation.part", [name, json.dumps(arguments)], name, progress)

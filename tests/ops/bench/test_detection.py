@@ -16,7 +16,7 @@ from ops.bench.detection import SERVICE, UNLABELLED, Contestant, Progress, run_d
 from ops.bench.detection_service import options, replayed
 from ops.bench.handbook_protocol import END_DAY, FOLDS
 from ops.bench.measure import BenchmarkFailed
-from ops.bench.seeds import parse_seeds
+from ops.bench.options import whole_numbers
 from ops.jobs.backtest import BacktestOptions, training_times
 from ops.jobs.challenge import RetrainingRules
 from ops.simulate.handbook import FIRST_DAY, HandbookConfig, HandbookTransactions, handbook_transactions
@@ -75,10 +75,10 @@ def test_a_contestant_without_a_score_for_every_tested_transaction_is_named() ->
 
 
 def test_seeds_are_numbers_with_commas() -> None:
-    assert parse_seeds("0,1, 2") == [0, 1, 2]
+    assert whole_numbers("--seeds", "0,1, 2") == [0, 1, 2]
     for wrong in ("", "one", "1;2", "-1", "1,"):
         with pytest.raises(BenchmarkFailed, match="--seeds takes whole numbers"):
-            parse_seeds(wrong)
+            whole_numbers("--seeds", wrong)
 
 
 def test_the_service_trains_at_the_beginning_of_each_folds_test_days_with_labels_a_week_late() -> None:
