@@ -538,6 +538,33 @@ def bench_model(
         print_json(result)
 
 
+@bench.command("scaling")
+def bench_scaling(
+    parts: Annotated[
+        str, typer.Option(help="Of entities, hot_key, partitions, workers; with commas.")
+    ] = "entities,hot_key,partitions,workers",
+    accounts: Annotated[str, typer.Option(help="How many, for entities.")] = "10000,100000,1000000",
+    partitions: Annotated[str, typer.Option(help="How many, for partitions.")] = "1,4,16,64",
+    workers: Annotated[str, typer.Option(help="How many processes, for workers.")] = "1,2",
+    events: Annotated[int, typer.Option(min=1, help="Of each run of partitions and workers.")] = 200_000,
+    as_json: Json = False,
+) -> None:
+    """What an event costs by accounts in memory and with a hot key; throughput by partitions and workers."""
+    from ops.bench.options import whole_numbers
+    from ops.bench.scaling import ScalingConfig, run_scaling
+    from ops.bench.scaling_service import ServiceLoad
+
+    config = ScalingConfig(
+        accounts=whole_numbers("--accounts", accounts, least=1),
+        partitions=whole_numbers("--partitions", partitions, least=1),
+        workers=whole_numbers("--workers", workers, least=1),
+        load=ServiceLoad(events=events),
+    )
+    result = run_scaling(names_in(parts), config, quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("faults")
 def bench_faults(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of faults, the load and everything by chance.")] = 0,

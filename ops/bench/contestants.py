@@ -1,15 +1,16 @@
 """How each contestant runs: the worker as it is with everything on, and the peers' programs; each a process of its own.
 
 Every contestant reads the same topic from its beginning in a consumer group of its own and writes into an empty
-database of its own. Its process ends with the run, or with the benchmark, whatever happens.
+database of its own. Its processes, one or several in that group, end with the run, or with the benchmark, whatever
+happens.
 """
 
 import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,24 +77,43 @@ def running(
 ) -> Iterator[Service]:
     """Its process, in a folder and a consumer group of its own. settings: more of them for the worker, without their
     prefix."""
+    with running_together(entrant, stage, database_url, 1, settings) as (service,):
+        yield service
+
+
+@contextmanager
+def running_together(
+    entrant: Contestant, stage: Stage, database_url: str, processes: int, settings: Mapping[str, str] | None = None
+) -> Iterator[Sequence[Service]]:
+    """So many of its processes, each in a folder of its own, in one consumer group of their own."""
     group = f"bench-{entrant.name}-{uuid.uuid4().hex[:8]}"
-    folder = stage.folder / group
+    with ExitStack() as running_until_then:
+        yield [
+            running_until_then.enter_context(
+                start_service(_command(entrant, stage, database_url, group, f"{group}-{number}", settings or {}))
+            )
+            for number in range(processes)
+        ]
+
+
+def _command(
+    entrant: Contestant, stage: Stage, database_url: str, group: str, folder_name: str, settings: Mapping[str, str]
+) -> ServerCommand:
+    folder = stage.folder / folder_name
     folder.mkdir()
     arguments, environment = [sys.executable, "-m", entrant.module], {"PYTHONPATH": str(CHECKOUT)}
     if entrant.name == HEADGATE:
         environment |= worker_settings(stage, database_url, group)
-        environment |= {PREFIX + name: value for name, value in (settings or {}).items()}
+        environment |= {PREFIX + name: value for name, value in settings.items()}
         foreign = [name for name in os.environ if name.startswith(PREFIX) and name not in environment]
         arguments = ["env", *(part for name in foreign for part in ("-u", name)), *arguments, "worker"]
     else:
         values = {"kafka": stage.kafka, "database": database_url, "topic": TOPIC, "group": group}
         arguments += [part for name, value in values.items() for part in (f"--{name}", value)]
         arguments += ["--model", str(stage.model)]
-    command = ServerCommand(
+    return ServerCommand(
         entrant.name, arguments, folder, 0, stage.kafka, probe=lambda: None, environment=environment, stop_seconds=30
     )
-    with start_service(command) as service:
-        yield service
 
 
 def worker_settings(stage: Stage, database_url: str, group: str) -> dict[str, str]:

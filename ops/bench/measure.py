@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What the samples of one run say. first_commit and total: seconds from the start of the process."""
+    """What the samples of one run say. first_commit and total: seconds from when the run started."""
 
     events: int
     events_per_second: float
@@ -123,6 +123,12 @@ def worker_events(connection: Connection) -> int:
 
 def peer_events(connection: Connection) -> int:
     return _count(connection, "SELECT sum(events) FROM bench_progress")
+
+
+def owners(database: Database) -> int:
+    """Workers that own partitions of the transactions."""
+    with database.reading() as connection:
+        return _count(connection, "SELECT count(DISTINCT owner) FROM stream_progress WHERE topic = 'transactions'")
 
 
 def stored(database: Database, counted: Callable[[Connection], int]) -> Stored:

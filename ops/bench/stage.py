@@ -85,6 +85,16 @@ def stage(
     events: int, accounts: int, partitions: int, hidden: int, progress: Progress, alert_share: float = ALERT_SHARE
 ) -> Iterator[Stage]:
     """alert_share: of events that are flagged, about. Raises ServiceUnavailable where a service cannot be had."""
+    with empty_stage(events, partitions, hidden, progress, alert_share) as prepared:
+        produce(prepared.kafka, events, accounts, progress)
+        yield prepared
+
+
+@contextmanager
+def empty_stage(
+    events: int, partitions: int, hidden: int, progress: Progress, alert_share: float = ALERT_SHARE
+) -> Iterator[Stage]:
+    """All of it but the events, which so many are to come of."""
     with (
         disk_folder() as (folder, file_system),
         start_kafka(folder / "kafka") as kafka,
@@ -103,9 +113,7 @@ def stage(
         )
         prepared.model.write_bytes(model)
         prepare_template(prepared, model)
-        wanted = topic_configurations("", 1_000_000)
-        create_topics(KafkaSettings(kafka.url), wanted, partitions=partitions, replication=1)
-        produce(kafka.url, events, accounts, progress)
+        make_topics(kafka.url, partitions)
         try:
             yield prepared
         finally:
@@ -177,6 +185,12 @@ def prepare_template(prepared: Stage, model: bytes) -> None:
         )
     finally:
         template.engine.dispose()
+
+
+def make_topics(kafka: str, partitions: int) -> None:
+    """Those that are missing."""
+    wanted = topic_configurations("", 1_000_000)
+    create_topics(KafkaSettings(kafka), wanted, partitions=partitions, replication=1)
 
 
 def produce(kafka: str, events: int, accounts: int, progress: Progress) -> None:

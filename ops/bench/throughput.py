@@ -10,9 +10,10 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from statistics import median
 from typing import Any
@@ -20,11 +21,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench.contestants import HEADGATE, Alerts, Contestant, alerts_in_kafka, alerts_of, contestant, running
-from ops.bench.measure import BenchmarkFailed, Limits, Pace, Stored, follow, pace, stored
+from ops.bench.contestants import (
+    HEADGATE,
+    Alerts,
+    Contestant,
+    alerts_in_kafka,
+    alerts_of,
+    contestant,
+    running_together,
+)
+from ops.bench.measure import BenchmarkFailed, Limits, Pace, Stored, follow, owners, pace, stored
 from ops.bench.stage import Stage, stage
 from ops.progress import progress_bar
-from storage.database import open_database
+from ops.service import Service
+from storage.database import Database, open_database
 
 #: What the table calls them, and whose version the result tells.
 TITLES = {"headgate": "Headgate", "faust": "Faust (stock)", "quix": "Quix Streams", "bytewax": "Bytewax"}
@@ -33,7 +43,8 @@ PACKAGES = {"faust": "faust-streaming", "quix": "quixstreams", "bytewax": "bytew
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contestant's run in one round. complete: it passed all events before its time was over."""
+    """One contestant's run in one round. complete: it passed all events before its time was over; owners: processes
+    that owned partitions then (only the worker says so)."""
 
     round: int
     contestant: str
@@ -41,6 +52,7 @@ class Run:
     complete: bool
     stored: Stored
     alerts: Alerts | None
+    owners: int
     problems: Sequence[str]
 
 
@@ -76,32 +88,52 @@ def run_throughput(
     return result
 
 
-def run_once(entrant: Contestant, prepared: Stage, number: int, events: int) -> Run:
+#: Called with the run's database, and with what says why a process failed, None while none did.
+OnceRunning = Callable[[Database, Callable[[], str | None]], None]
+
+
+def run_once(
+    entrant: Contestant,
+    prepared: Stage,
+    number: int,
+    events: int,
+    *,
+    processes: int = 1,
+    once_running: OnceRunning = lambda database, failure: None,
+) -> Run:
+    """processes: in one consumer group; once_running: what is to be done before the run counts as started. Raises
+    BenchmarkFailed."""
     prepared.empty_redis()
     in_kafka = alerts_in_kafka(prepared.kafka)
     with prepared.database() as url:
         database = open_database(url)
         try:
-            started = time.monotonic()
-            with running(entrant, prepared, url) as service:
+            with running_together(entrant, prepared, url, processes) as services:
 
                 def events_in_sql() -> int:
                     with database.reading() as connection:
                         return entrant.counted(connection)
 
-                def failure() -> str | None:
-                    return None if service.running else f"{entrant.name} ended. {service.end_of_log(30)}"
-
+                failure = partial(failure_of, services)
+                once_running(database, failure)
+                started = time.monotonic()
                 samples = follow(
                     events_in_sql, failure, events, Limits(), started=started, clock=time.monotonic, sleep=time.sleep
                 )
                 alerts = alerts_of(prepared, database, in_kafka) if entrant.name == HEADGATE else None
+                owning = owners(database)
             complete = samples[-1].events >= events
             left = stored(database, entrant.counted)
         finally:
             database.engine.dispose()
     problems = left.problems(events if complete else None) + (alerts.problems() if alerts else [])
-    return Run(number, entrant.name, pace(samples, started), complete, left, alerts, problems)
+    return Run(number, entrant.name, pace(samples, started), complete, left, alerts, owning, problems)
+
+
+def failure_of(services: Sequence[Service]) -> str | None:
+    """The first that ended, with its last words; None while all run."""
+    ended = [f"{service.name} ended. {service.end_of_log(30)}" for service in services if not service.running]
+    return ended[0] if ended else None
 
 
 def summary(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_alerts_must_be_in_all_three_places_and_there_must_be_some() -> None:
 
 def run(number: int, name: str, events_per_second: float, problem: str | None = None) -> Run:
     speed = pace([Sample(0.0, 0), Sample(1.0, int(events_per_second))], started=-1.0)
-    return Run(number, name, speed, True, RIGHT, None, [problem] if problem else [])
+    return Run(number, name, speed, True, RIGHT, None, 1, [problem] if problem else [])
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:

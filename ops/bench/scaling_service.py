@@ -1,0 +1,102 @@
+"""Events a second of the whole durable path by the number of partitions and of worker processes, on local services.
+
+Runs and their checks are those of throughput.py. Workers that share a group must all own partitions before the first
+event comes, else the run would show how they start: a gate holds the events back until then.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ops.bench.contestants import HEADGATE, contestant
+from ops.bench.measure import BenchmarkFailed, owners
+from ops.bench.stage import TOPIC, Stage, empty_stage, make_topics, produce, stage
+from ops.bench.starting_gate import StartingGate
+from ops.bench.throughput import Run, run_once
+from storage.database import Database
+from streams.kafka import KafkaSettings, delete_topics
+
+#: Partitions that the workers share.
+SHARED_PARTITIONS = 4
+OWNING_SECONDS = 120.0
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLoad:
+    """Of each run."""
+
+    events: int = 200_000
+    accounts: int = 100_000
+    hidden: int = 64
+
+
+def by_partitions(numbers: Sequence[int], load: ServiceLoad, progress: Progress) -> dict[int, Run]:
+    """One worker, each number of partitions on a stage of its own. Raises BenchmarkFailed, ServiceUnavailable."""
+    runs = {}
+    for number in numbers:
+        named = _named(f"{number} partitions", progress)
+        with stage(load.events, load.accounts, number, load.hidden, named) as prepared:
+            named("run", 0.0)
+            runs[number] = run_once(contestant(HEADGATE), prepared, 0, load.events)
+            named("run", 1.0)
+    return runs
+
+
+def by_workers(numbers: Sequence[int], load: ServiceLoad, progress: Progress) -> dict[int, Run]:
+    """So many processes in one group over four partitions, one stage. Raises BenchmarkFailed, ServiceUnavailable."""
+    if max(numbers) > SHARED_PARTITIONS:
+        raise BenchmarkFailed(f"{max(numbers)} workers cannot share {SHARED_PARTITIONS} partitions")
+    runs = {}
+    with empty_stage(load.events, SHARED_PARTITIONS, load.hidden, progress) as prepared:
+        for place, number in enumerate(numbers):
+            progress("workers", place / len(numbers))
+            runs[number] = run_together(prepared, number, load, progress)
+        progress("workers", 1.0)
+    return runs
+
+
+def run_together(prepared: Stage, workers: int, load: ServiceLoad, progress: Progress) -> Run:
+    """Over a new topic."""
+    delete_topics(KafkaSettings(prepared.kafka), [TOPIC])
+    make_topics(prepared.kafka, SHARED_PARTITIONS)
+    gate = StartingGate(prepared.kafka, TOPIC, SHARED_PARTITIONS)
+    produce(prepared.kafka, load.events, load.accounts, progress)
+
+    def all_own_partitions(database: Database, failure: Callable[[], str | None]) -> None:
+        deadline = time.monotonic() + OWNING_SECONDS
+        while owners(database) != workers:
+            problem = failure()
+            if problem is None and time.monotonic() > deadline:
+                problem = f"{owners(database)} of {workers} workers own partitions after {OWNING_SECONDS:.0f} s"
+            if problem is not None:
+                raise BenchmarkFailed(problem)
+            time.sleep(0.1)
+        gate.open()
+
+    return run_once(contestant(HEADGATE), prepared, 0, load.events, processes=workers, once_running=all_own_partitions)
+
+
+def _named(run: str, progress: Progress) -> Progress:
+    return lambda step, done: progress(f"{run}: {step}", done)
+
+
+def runs_summary(runs: dict[int, Run], workers: Callable[[int], int]) -> dict[str, Any]:
+    """By each number: events a second, how many times the first one's, and what is wrong. workers: that must own
+    partitions then, by the number."""
+    first = next(iter(runs.values())).pace.events_per_second
+    found = {}
+    for number, run in runs.items():
+        problems = list(run.problems)
+        if run.owners != workers(number):
+            problems.append(f"{run.owners} workers owned partitions at the end, not {workers(number)}")
+        found[str(number)] = {
+            "events_per_second": run.pace.events_per_second,
+            "ratio": run.pace.events_per_second / first,
+            "events": run.pace.events,
+            "complete": run.complete,
+            "problems": problems,
+        }
+    return found
