@@ -79,7 +79,7 @@ def window(ring: npt.NDArray[Any], new: npt.NDArray[Any], count: Rows, runs: Run
     the entity before the batch.
     """
     size = ring.shape[1]
-    held = ring.take(runs.slot, 0)
+    held = ring[runs.slot]
     rows = np.flatnonzero(runs.rank >= 1)
     if len(rows) * 4 < len(held):
         for lag in range(1, min(runs.longest, size + 1)):

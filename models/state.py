@@ -22,27 +22,26 @@ NEVER = -(2**60)
 class Arena:
     """Named arrays [capacity, ...]; a slot that is new or cleared holds each array's empty value.
 
-    Room that no slot was made in yet costs no memory: zeros come from the system as they are. So a large capacity
-    spares a running worker the copying of everything when it doubles."""
+    Room that no slot was made in yet is not written to, and so costs no memory. A large capacity therefore spares a
+    running worker the copying of everything when it doubles."""
 
     def __init__(self, layout: dict[str, tuple[tuple[int, ...], str, float]], capacity: int) -> None:
         self._layout = layout
         self._slots = 0
         self.capacity = capacity
-        self.arrays = {name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype, _) in layout.items()}
+        self.arrays = {name: np.empty((capacity, *shape), dtype) for name, (shape, dtype, _) in layout.items()}
 
     def grow_to(self, slots: int) -> None:
         """There are so many slots from now on, or more; to be called before they are used."""
         if slots > self.capacity:
             self.capacity = max(slots, 2 * self.capacity)
             for name, (shape, dtype, _) in self._layout.items():
-                larger = np.zeros((self.capacity, *shape), dtype)
+                larger = np.empty((self.capacity, *shape), dtype)
                 larger[: self._slots] = self.arrays[name][: self._slots]
                 self.arrays[name] = larger
         if slots > self._slots:
             for name, (_, _, empty) in self._layout.items():
-                if empty:
-                    self.arrays[name][self._slots : slots] = empty
+                self.arrays[name][self._slots : slots] = empty
             self._slots = slots
 
     def clear(self, slots: npt.NDArray[np.int64]) -> None:
@@ -108,16 +107,21 @@ class HiddenStates:
     """
 
     def __init__(self, units: int, capacity: int, device: torch.device) -> None:
-        self.values = _zeros(capacity, units, device)
+        self._slots = 0
+        self.values = torch.empty(capacity, units, device=device)
         self.current = np.zeros(capacity, np.bool_)
 
     def grow_to(self, slots: int) -> None:
+        """There are so many slots from now on, or more, the new ones empty; to be called before they are used."""
         if slots > len(self.values):
             capacity = max(slots, 2 * len(self.values))
-            larger = _zeros(capacity, self.values.shape[1], self.values.device)
-            larger[: len(self.values)] = self.values
+            larger = torch.empty(capacity, self.values.shape[1], device=self.values.device)
+            larger[: self._slots] = self.values[: self._slots]
             self.current = np.concatenate([self.current, np.zeros(capacity - len(self.values), np.bool_)])
             self.values = larger
+        if slots > self._slots:
+            self.values[self._slots : slots] = 0
+            self._slots = slots
 
     def of(self, slots: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """float32[k, units] and bool[k], copied; a state that is not current is zero."""
@@ -138,10 +142,3 @@ class HiddenStates:
         if len(slots):
             self.values[torch.from_numpy(slots).to(self.values.device)] = 0
             self.current[slots] = False
-
-
-def _zeros(capacity: int, units: int, device: torch.device) -> torch.Tensor:
-    """On the CPU as Arena's: torch's own would write every page."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.zeros((capacity, units), np.float32))
-    return torch.zeros(capacity, units, device=device)
