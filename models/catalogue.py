@@ -128,6 +128,6 @@ class Catalogue:
     def _row(self, item_id: str) -> int:
         row = self._rows.setdefault(item_key(item_id), len(self.item_ids))
         if row == len(self.item_ids):
-            self.item_ids.append(item_id)
             self._arena.grow_to(row + 1)
+            self.item_ids.append(item_id)  # last: other threads read as many rows as there are ids
         return row

@@ -98,13 +98,14 @@ class FeatureBuilder:
     """Owns the state of accounts and merchants but for the network's. `build` moves it on by one batch."""
 
     def __init__(self, reporting_limit: float, capacity: int = 1024) -> None:
+        """capacity: accounts that there is room for; merchants are few."""
         self._limit = reporting_limit
         self.account_slots = Slots()
         self.merchant_slots = Slots()
         self.accounts = account_arena(
             capacity, features=len(FEATURES), categories=len(CATEGORIES), sums=len(ACCOUNT_SUM_TAUS)
         )
-        self.merchants = merchant_arena(capacity, sums=len(MERCHANT_SUM_TAUS), labels=len(LABEL_FEATURES))
+        self.merchants = merchant_arena(1024, sums=len(MERCHANT_SUM_TAUS), labels=len(LABEL_FEATURES))
         self._buckets = [BucketMemory(buckets) for buckets in CATEGORY_BUCKETS[1:]]
         self._memos = MemoMemory(MEMO_BUCKETS, MEMO_PARTS)
         self._knowledge = MerchantKnowledge.none()

@@ -107,10 +107,14 @@ class HiddenStates:
     """
 
     def __init__(self, units: int, capacity: int, device: torch.device) -> None:
+        """capacity: slots that there is room for; on a GPU, where all of it costs memory and growing little time, few
+        of them at first."""
+        capacity = capacity if device.type == "cpu" else min(capacity, 1024)
         self._slots = 0
         self.values = torch.empty(capacity, units, device=device)
         self.current = np.zeros(capacity, np.bool_)
 
+    @torch.inference_mode()
     def grow_to(self, slots: int) -> None:
         """There are so many slots from now on, or more, the new ones empty; to be called before they are used."""
         if slots > len(self.values):

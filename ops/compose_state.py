@@ -16,6 +16,8 @@ from streams.state_metrics import StateMetrics
 
 #: Newcomers have slots before others leave theirs.
 BATCH_ROOM = 65_536
+#: Of address space: four GiB for accounts and as much for users. What goes beyond grows by doubling.
+MOST_RESERVED = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,8 @@ class StatePart:
 
 
 def slots_to_reserve(settings: Settings) -> int:
-    """As many as accounts, or users, can have at a time; those that nobody has cost no memory."""
-    return settings.most_resident + BATCH_ROOM
+    """As many as accounts, or users, can have at a time, within bounds; those that nobody has cost no memory."""
+    return min(settings.most_resident, MOST_RESERVED) + BATCH_ROOM
 
 
 def state_rules(settings: Settings) -> StateRules:

@@ -94,8 +94,8 @@ class Settings(BaseSettings):
         500,
         ge=1,
         le=60_000,
-        description="How long a record may take to SQL once it is read, however many wait: decides how many are scored "
-        "as one batch (512 to 8,192). Milliseconds.",
+        description="How long it may take to score and store a batch while many records wait: decides how many make "
+        "one (1,024 to 8,192). Milliseconds.",
     )
     record_size_limit: int = Field(
         1_000_000, ge=1024, le=50_000_000, description="A larger record becomes a dead letter. Bytes."

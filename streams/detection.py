@@ -29,7 +29,7 @@ from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows, Shares
 from streams.score_counting import scored_columns
 from streams.state_keeping import StateKeeping
-from streams.verdicts import Verdicts
+from streams.verdicts import LONGEST_PAUSE, Verdicts
 
 #: Under which name detectors are registered, and what kind of model decides.
 MODEL_NAME, MODEL_KIND = "fraud", "detector"
@@ -119,10 +119,13 @@ class DetectionProcessor:
         self._bring_back(parts)
         sweeping = now - self._swept_at >= self._rules.sweep_interval
         works: list[PartitionWork] = []
+        if sweeping:
+            if now - self._swept_at > LONGEST_PAUSE:
+                self._states.look_back()
+            self._swept_at = now
         if parts:
             works += self._scored(parts, now, sweeping)
         if sweeping:
-            self._swept_at = now
             works += self._close_elsewhere(parts, now)
         works = self._keeping.after_batch(works, self._states.standing(self._active))
         self._metrics.resident(self._scorer.resident_accounts, self._scorer.outdated_accounts)

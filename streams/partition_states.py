@@ -44,7 +44,7 @@ class PartitionState:
     active_from: int
     #: The label version that stream_controls names last for the partition; None for none.
     labels: str | None
-    #: False until the verdicts from before the restore were looked up.
+    #: False until the verdicts from before the restore, or from a pause, were looked up.
     looked_back: bool = False
 
 
@@ -82,6 +82,11 @@ class PartitionStates:
             state = self._source.patiently(lambda: self._restored(owner, active))
         self._partitions[claim.partition] = state
         return state
+
+    def look_back(self) -> None:
+        """Verdicts may have been missed: SQL is asked about all open alerts."""
+        for state in self._partitions.values():
+            state.looked_back = False
 
     def standing(self, active: Active) -> Standing:
         """Of all partitions."""

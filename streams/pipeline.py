@@ -73,7 +73,7 @@ class Pipeline:
         self._metrics = metrics
         self._on_commit = on_commit
         self._on_failure = on_failure
-        self._batches: queue.Queue[tuple[PreparedBatch, int] | None] = queue.Queue(BATCHES_AHEAD)
+        self._batches: queue.Queue[tuple[PreparedBatch, int, float] | None] = queue.Queue(BATCHES_AHEAD)
         self._stopping = threading.Event()
         self._in_flight = 0
         self._counted = threading.Condition()
@@ -147,7 +147,7 @@ class Pipeline:
                 else:
                     for work in batch.works:
                         work.owner.prepared += 1
-                    self._batches.put((batch, len(taken)))
+                    self._batches.put((batch, len(taken), self._clock() - now))
         except BaseException as error:
             self._failed(error)
         finally:
@@ -169,7 +169,9 @@ class Pipeline:
             while self._batches.get() is not None:
                 """Dropped, so that the compute thread finds a place and ends."""
 
-    def _commit(self, batch: PreparedBatch, chunks: int) -> None:
+    def _commit(self, batch: PreparedBatch, chunks: int, computed: float) -> None:
+        """computed: the seconds that it took to compute."""
+        began = self._clock()
         with self._metrics.committing(self.topic):
             result = self._committer.commit(batch)
         for work in result.lost:
@@ -184,7 +186,7 @@ class Pipeline:
             work.owner.committed = work.advance.next_offset
             work.owner.written += 1
         now = self._clock()
-        self._size.note(batch.records, now - batch.taken_at)
+        self._size.note(batch.records, computed + now - began)
         self._metrics.committed(self.topic, batch, result, now)
         self._finished(chunks)
         self._on_commit(result)

@@ -402,3 +402,18 @@ def test_partitions_leave_one_another_alone() -> None:
     source.kept.leaving.evict(0, 3)
     assert_same(source.kept, alone.kept, 1, tolerance=1e-6)
     assert source.kept.leaving.by_partition()[0] == 0
+
+
+@pytest.mark.parametrize("swap", ["replace_model", "start_shadow"])
+def test_after_a_swap_others_find_room_that_was_there_before(swap: str) -> None:
+    """Restores and replays come outside of scoring, and so outside of its inference mode."""
+    before, after = log_of([{"account": 0}, {"account": 1}]), log_of([{"account": 2, "number": 2}])
+    gone = Scorer(MODEL, initial_capacity=64)
+    gone.score(before)
+    snapshot = gone.kept.take_changes(0)
+    scorer = Scorer(MODEL, initial_capacity=64)
+    getattr(scorer, swap)(untrained(seed=4))
+    scorer.kept.admit(0, snapshot)
+    scorer.remember(after)
+    assert scorer.resident_accounts == 3
+    assert len(scorer.kept.leaving.evict(0, 3)) == 3

@@ -8,7 +8,7 @@ from streams.batch_size import LEAST_RECORDS, MOST_RECORDS, BatchSize
 
 def settled(size: BatchSize, seconds_a_record: float, fixed: float = 0.0) -> int:
     """What a batch may have after many that took so long."""
-    for _ in range(100):
+    for _ in range(5_000):
         size.note(size.most, fixed + size.most * seconds_a_record)
     return size.most
 
@@ -23,13 +23,16 @@ def test_a_machine_that_is_fast_enough_makes_the_largest_batches_and_a_slow_one_
     assert BatchSize(0.5).most == MOST_RECORDS
     assert settled(BatchSize(0.5), seconds_a_record=1e-6) == MOST_RECORDS
     assert settled(BatchSize(0.5), seconds_a_record=1.0) == LEAST_RECORDS
+    assert settled(BatchSize(0.5), seconds_a_record=0.0) == MOST_RECORDS
 
 
 def test_small_batches_say_nothing_of_large_ones() -> None:
     size = BatchSize(0.5)
     for _ in range(100):
-        size.note(LEAST_RECORDS - 1, 0.4)
+        size.note(LEAST_RECORDS // 2 - 1, 0.4)
     assert size.most == MOST_RECORDS
+    size.note(LEAST_RECORDS - 1, 0.4)
+    assert size.most < MOST_RECORDS
 
 
 def test_after_a_long_pause_batches_are_soon_as_large_as_before() -> None:

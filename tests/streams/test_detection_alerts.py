@@ -121,6 +121,16 @@ def test_a_verdict_closes_the_alert_at_the_next_look(bench: Bench, rows: RowMake
     assert len(alerts(bench)) == 3
 
 
+def test_a_verdict_that_nobody_heard_of_during_a_pause_is_found_after_it(bench: Bench, rows: RowMaker) -> None:
+    bench.look = lambda now: None
+    bench.run({0: [fraud(0)]}, NOW)
+    bench.run({}, NOW + 5)
+    rows.label("f1", event_id="e0", joined_at=moment(NOW + 6))
+    assert bench.run({}, NOW + 10) is None
+    bench.run({}, NOW + 50)
+    assert alerts(bench)[1:] == [(alert_id(0), 2, "closed", "verdict")]
+
+
 def test_a_verdict_from_before_a_restart_is_found_by_the_first_look_back(
     database: Database, partitions: Partitions, bench: Bench, rows: RowMaker
 ) -> None:

@@ -43,3 +43,15 @@ def test_what_was_found_stays_known_while_the_database_is_away(database: Databas
     with pytest.raises(DatabaseUnavailable):
         watch.look()
     assert watch.recent() == (set(), {"e1"})
+
+
+def test_what_came_during_an_outage_is_found_by_every_look_of_the_minute_after_it(database: Database) -> None:
+    moments = [NOON, NOON + 600 * SECOND, NOON + 601 * SECOND, NOON + 650 * SECOND, NOON + 700 * SECOND]
+    clock = iter(moments)
+    watch, found = VerdictWatch(database, lambda: next(clock)), []
+    for number in range(len(moments)):
+        if number == 1:
+            RowMaker(database).label("f1", event_id="e1", joined_at=NOON + SECOND)
+        watch.look()
+        found.append(watch.recent()[1])
+    assert found == [set(), {"e1"}, {"e1"}, {"e1"}, set()]
