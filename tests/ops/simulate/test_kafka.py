@@ -87,10 +87,13 @@ def test_ctrl_c_ends_the_wait_for_a_broker_that_is_gone(monkeypatch: pytest.Monk
     monkeypatch.setattr(kafka, "describe_topics", lambda settings, topics: None)
     output = KafkaOutput("127.0.0.1:9")
     output.produce("transactions", [("a1", b"{}")])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
     ctrl_c = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     ctrl_c.start()
-
-    with pytest.raises(KeyboardInterrupt):
-        output.deliver()
-    ctrl_c.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            output.deliver()
+    finally:
+        ctrl_c.join()
+        signal.signal(signal.SIGINT, before)
     output._producer.purge()
