@@ -1,26 +1,15 @@
 """What the compute thread hears of verdicts, and from when."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from storage.database import Database, DatabaseUnavailable, open_database, upgrade
+from storage.database import Database, DatabaseUnavailable
 from streams.verdicts import OVERLAP, VerdictWatch
 from tests.storage.rows import NOON, RowMaker
 from tests.streams.bench import SometimesAway
 
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
-    upgrade(url)
-    database = open_database(url)
-    yield database
-    database.engine.dispose()
 
 
 def test_a_look_finds_the_labels_that_were_joined_lately(database: Database) -> None:
