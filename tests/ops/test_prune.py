@@ -21,6 +21,7 @@ from storage.progress import Advance, Claim, advance, claim_cursor, claim_partit
 from storage.retention import PAUSE_SECONDS, PRUNED_CONTROL, TABLES, Removed, remove_days
 from storage.snapshots import Manifest, SegmentRef, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
 from storage.training_data import stored_transactions
+from tests.storage.days import day_of_schema
 from tests.storage.rows import RowMaker
 
 ONE_DAY = timedelta(days=1)
@@ -347,39 +348,39 @@ def test_two_do_not_prune_at_once(database: Database, files: SnapshotFiles) -> N
         prune(database, files)
 
 
-def test_whole_days_are_dropped_where_they_have_partitions(postgres_url: str) -> None:
+@pytest.fixture
+def days_ahead(postgres_url: str) -> Iterator[Database]:
+    """With a first partition and days ahead, which a test lets go, on PostgreSQL."""
     upgrade(postgres_url)
     database = open_database(postgres_url)
-    ensure_days(database, TODAY)
-    removed = list(remove_days(database, "transactions", TODAY + 2 * ONE_DAY))
-    assert [one.partition for one in removed] == ["transactions_before", f"transactions_{TODAY + ONE_DAY:%Y%m%d}"]
-    RowMaker(database).transaction("of an old day", day=DAYS[0])
-    with database.reading() as connection:
-        assert partitions_of(connection, "transactions")[0].first == TODAY + 2 * ONE_DAY
-    assert days_left(database)["transactions"] == [DAYS[0]]
-    assert list(remove_days(database, "transactions", TODAY)) == [Removed("transactions", "transactions_default", 1)]
+    ensure_days(database, day_of_schema(database))
+    yield database
     database.engine.dispose()
 
 
-def busy_table(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """With a first partition, and days ahead that a test lets go."""
-    monkeypatch.setattr("storage.retention.ATTEMPTS", 3)
-    upgrade(postgres_url)
-    database = open_database(postgres_url)
-    ensure_days(database, TODAY)
-    return database
+def test_whole_days_are_dropped_where_they_have_partitions(days_ahead: Database) -> None:
+    database, today = days_ahead, day_of_schema(days_ahead)
+    removed = list(remove_days(database, "transactions", today + 2 * ONE_DAY))
+    assert [one.partition for one in removed] == ["transactions_before", f"transactions_{today + ONE_DAY:%Y%m%d}"]
+    RowMaker(database).transaction("of an old day", day=DAYS[0])
+    with database.reading() as connection:
+        assert partitions_of(connection, "transactions")[0].first == today + 2 * ONE_DAY
+    assert days_left(database)["transactions"] == [DAYS[0]]
+    assert list(remove_days(database, "transactions", today)) == [Removed("transactions", "transactions_default", 1)]
 
 
 def test_days_of_a_table_that_is_read_without_a_pause_are_left_and_the_other_tables_days_go(
-    postgres_url: str, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
+    days_ahead: Database, files: SnapshotFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = busy_table(postgres_url, monkeypatch)
+    monkeypatch.setattr("storage.retention.ATTEMPTS", 3)
+    database, today = days_ahead, day_of_schema(days_ahead)
+    now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     rules = RetentionRules(-3 * ONE_DAY, {"transactions": -5 * ONE_DAY, "engagements": -5 * ONE_DAY})
     pauses: list[float] = []
     with database.begin() as reader:
         reader.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         reader.execute(text("SELECT count(*) FROM transactions"))
-        result = prune(database, files, rules, sleep=pauses.append)
+        result = run_prune(database, files, rules, now, sleep=pauses.append)
     dropped = {table.table: len(table.partitions) for table in result.tables}
     assert pauses == [PAUSE_SECONDS] * 2
     assert dropped == dict.fromkeys(PARTITIONED, 3) | {"transactions": 0}
@@ -387,15 +388,16 @@ def test_days_of_a_table_that_is_read_without_a_pause_are_left_and_the_other_tab
         "transactions_before: transactions is read without a pause; it goes when the readers are done"
     )
     assert f"left for the next time: {result.left[0]}" in list(in_words(result))
-    again = prune(database, files, rules, sleep=pauses.append)
+    again = run_prune(database, files, rules, now, sleep=pauses.append)
     assert (len(again.tables[0].partitions), again.left) == (3, [])
-    database.engine.dispose()
 
 
-def test_a_day_goes_once_a_reader_is_done_within_the_pauses(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = busy_table(postgres_url, monkeypatch)
+def test_a_day_goes_once_a_reader_is_done_within_the_pauses(
+    days_ahead: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.retention.ATTEMPTS", 3)
+    database, today = days_ahead, day_of_schema(days_ahead)
     with database.connect() as reader:
         reader.execute(text("SELECT count(*) FROM transactions"))
-        (removed,) = remove_days(database, "transactions", TODAY + ONE_DAY, lambda seconds: reader.rollback())
+        (removed,) = remove_days(database, "transactions", today + ONE_DAY, lambda seconds: reader.rollback())
     assert removed == Removed("transactions", "transactions_before", 0)
-    database.engine.dispose()

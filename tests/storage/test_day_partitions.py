@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,9 @@ from storage.day_partitions import (
     partitions_of,
 )
 from storage.tables import Base, LogKey
+from tests.storage.days import ONE_DAY, day_of_schema
 from tests.storage.rows import RowMaker
 
-ONE_DAY = timedelta(days=1)
-TODAY = datetime.now(UTC).date()  # the migration takes the server's day
 DAYS = st.dates(date(2026, 1, 1), date(2027, 12, 31))
 
 
@@ -35,6 +34,11 @@ def database(postgres_url: str) -> Iterator[Database]:
     database = open_database(postgres_url)
     yield database
     database.engine.dispose()
+
+
+@pytest.fixture
+def today(database: Database) -> date:
+    return day_of_schema(database)
 
 
 @pytest.fixture
@@ -75,26 +79,26 @@ def test_days_that_are_missing_go_on_where_partitions_end(today: date, ends: Seq
     assert missing_days([DayPartition("t", "t_1", None, covered)], today, ahead) == []
 
 
-def test_today_and_the_days_ahead_get_partitions_once(database: Database, rows: RowMaker) -> None:
-    made = ensure_days(database, TODAY)
+def test_today_and_the_days_ahead_get_partitions_once(database: Database, rows: RowMaker, today: date) -> None:
+    made = ensure_days(database, today)
     assert len(made) == DAYS_AHEAD * len(PARTITIONED)  # today is still covered by what was there before
-    assert ensure_days(database, TODAY) == []
+    assert ensure_days(database, today) == []
     with database.reading() as connection:
         for table in PARTITIONED:
-            days = [TODAY + ahead * ONE_DAY for ahead in range(1, DAYS_AHEAD + 1)]
+            days = [today + ahead * ONE_DAY for ahead in range(1, DAYS_AHEAD + 1)]
             expected = [(None, days[0]), *((day, day + ONE_DAY) for day in days), (None, None)]
             assert partition_ends(connection, table) == expected
-    for day in (TODAY - 400 * ONE_DAY, TODAY, TODAY + ONE_DAY, TODAY + 30 * ONE_DAY):
+    for day in (today - 400 * ONE_DAY, today, today + ONE_DAY, today + 30 * ONE_DAY):
         rows.transaction(f"event of {day}", day=day)
     assert transaction_days(database) == {
-        "transactions_before": [TODAY - 400 * ONE_DAY, TODAY],
-        f"transactions_{TODAY + ONE_DAY:%Y%m%d}": [TODAY + ONE_DAY],
-        "transactions_default": [TODAY + 30 * ONE_DAY],
+        "transactions_before": [today - 400 * ONE_DAY, today],
+        f"transactions_{today + ONE_DAY:%Y%m%d}": [today + ONE_DAY],
+        "transactions_default": [today + 30 * ONE_DAY],
     }
 
 
-def test_a_partition_has_the_tables_indexes(database: Database) -> None:
-    ensure_days(database, TODAY)
+def test_a_partition_has_the_tables_indexes(database: Database, today: date) -> None:
+    ensure_days(database, today)
     inspector = sqlalchemy.inspect(database.engine)
     for table in PARTITIONED:
         parent, child = (
@@ -102,71 +106,77 @@ def test_a_partition_has_the_tables_indexes(database: Database) -> None:
                 (tuple(index["column_names"]), index.get("dialect_options", {}).get("postgresql_using"))
                 for index in inspector.get_indexes(name)
             )
-            for name in (table, f"{table}_{TODAY + ONE_DAY:%Y%m%d}")
+            for name in (table, f"{table}_{today + ONE_DAY:%Y%m%d}")
         )
         assert parent == child
         key = inspector.get_pk_constraint(table)["constrained_columns"]
-        assert key == inspector.get_pk_constraint(f"{table}_{TODAY + ONE_DAY:%Y%m%d}")["constrained_columns"] != []
+        assert key == inspector.get_pk_constraint(f"{table}_{today + ONE_DAY:%Y%m%d}")["constrained_columns"] != []
 
 
-def test_rows_that_came_before_their_day_had_a_partition_move_into_it(database: Database, rows: RowMaker) -> None:
-    rows.transaction("early", day=TODAY + 3 * ONE_DAY)
-    rows.transaction("much too early", day=TODAY + 900 * ONE_DAY)
+def test_rows_that_came_before_their_day_had_a_partition_move_into_it(
+    database: Database, rows: RowMaker, today: date
+) -> None:
+    rows.transaction("early", day=today + 3 * ONE_DAY)
+    rows.transaction("much too early", day=today + 900 * ONE_DAY)
     assert list(transaction_days(database)) == ["transactions_default"]
-    ensure_days(database, TODAY)
+    ensure_days(database, today)
     assert transaction_days(database) == {
-        f"transactions_{TODAY + 3 * ONE_DAY:%Y%m%d}": [TODAY + 3 * ONE_DAY],
-        "transactions_default": [TODAY + 900 * ONE_DAY],
+        f"transactions_{today + 3 * ONE_DAY:%Y%m%d}": [today + 3 * ONE_DAY],
+        "transactions_default": [today + 900 * ONE_DAY],
     }
 
 
 def test_a_day_with_too_many_rows_stays_where_it_is(
-    database: Database, rows: RowMaker, monkeypatch: pytest.MonkeyPatch
+    database: Database, rows: RowMaker, monkeypatch: pytest.MonkeyPatch, today: date
 ) -> None:
     monkeypatch.setattr("storage.day_partitions.MOST_MOVED", 1)
     for number in range(2):
-        rows.transaction(f"e{number}", day=TODAY + 3 * ONE_DAY)
-    made = ensure_days(database, TODAY)
+        rows.transaction(f"e{number}", day=today + 3 * ONE_DAY)
+    made = ensure_days(database, today)
     assert len(made) == DAYS_AHEAD * len(PARTITIONED) - 1
-    assert transaction_days(database) == {"transactions_default": [TODAY + 3 * ONE_DAY] * 2}
-    assert ensure_days(database, TODAY) == []
+    assert transaction_days(database) == {"transactions_default": [today + 3 * ONE_DAY] * 2}
+    assert ensure_days(database, today) == []
 
 
-def test_a_long_pause_is_one_partition(database: Database) -> None:
-    later = TODAY + 200 * ONE_DAY
+def test_a_long_pause_is_one_partition(database: Database, today: date) -> None:
+    later = today + 200 * ONE_DAY
     ensure_days(database, later)
     with database.reading() as connection:
         ends = partition_ends(connection, "predictions")
-    assert ends[1] == (TODAY + ONE_DAY, later)
+    assert ends[1] == (today + ONE_DAY, later)
     assert len(ends) == 2 + DAYS_AHEAD + 1 + 1
 
 
-def test_workers_that_make_partitions_at_once_do_not_disturb_each_other(database: Database) -> None:
+def test_workers_that_make_partitions_at_once_do_not_disturb_each_other(database: Database, today: date) -> None:
     with ThreadPoolExecutor(4) as threads:
-        made = [name for some in threads.map(lambda _: ensure_days(database, TODAY), range(4)) for name in some]
-    made += ensure_days(database, TODAY)
+        made = [name for some in threads.map(lambda _: ensure_days(database, today), range(4)) for name in some]
+    made += ensure_days(database, today)
     assert len(made) == len(set(made)) == DAYS_AHEAD * len(PARTITIONED)
 
 
-def test_a_table_that_somebody_reads_for_long_gets_its_days_later(database: Database, rows: RowMaker) -> None:
+def test_a_table_that_somebody_reads_for_long_gets_its_days_later(
+    database: Database, rows: RowMaker, today: date
+) -> None:
     with database.begin() as reader:
         reader.execute(text("SELECT count(*) FROM transactions"))
-        made = ensure_days(database, TODAY)
-        rows.transaction("tomorrow's", day=TODAY + ONE_DAY)
+        made = ensure_days(database, today)
+        rows.transaction("tomorrow's", day=today + ONE_DAY)
     assert not any(name.startswith("transactions_") for name in made)
     assert len(made) == DAYS_AHEAD * (len(PARTITIONED) - 1)
-    assert len(ensure_days(database, TODAY)) == DAYS_AHEAD
-    assert transaction_days(database) == {f"transactions_{TODAY + ONE_DAY:%Y%m%d}": [TODAY + ONE_DAY]}
+    assert len(ensure_days(database, today)) == DAYS_AHEAD
+    assert transaction_days(database) == {f"transactions_{today + ONE_DAY:%Y%m%d}": [today + ONE_DAY]}
 
 
-def test_a_worker_that_may_not_change_the_schema_goes_on_without_partitions(database: Database, rows: RowMaker) -> None:
+def test_a_worker_that_may_not_change_the_schema_goes_on_without_partitions(
+    database: Database, rows: RowMaker, today: date
+) -> None:
     with database.begin() as connection:
         for statement in ("CREATE ROLE {role} NOLOGIN", "GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"):
             connection.execute(text(statement.format(role=f"worker_of_{database.engine.url.database}")))
     limited = database.engine.url.update_query_dict({"options": f"-c role=worker_of_{database.engine.url.database}"})
     engine = sqlalchemy.create_engine(limited)
     try:
-        assert ensure_days(Database(engine), TODAY) == []
+        assert ensure_days(Database(engine), today) == []
     finally:
         engine.dispose()
         with database.begin() as connection:
@@ -177,7 +187,7 @@ def test_a_worker_that_may_not_change_the_schema_goes_on_without_partitions(data
 def test_sqlite_has_plain_tables(tmp_path: Path) -> None:
     upgrade(f"sqlite:///{tmp_path / 'headgate.sqlite'}")
     database = open_database(f"sqlite:///{tmp_path / 'headgate.sqlite'}")
-    assert ensure_days(database, TODAY) == []
+    assert ensure_days(database, date(2026, 3, 1)) == []
     with database.reading() as connection:
         assert partitions_of(connection, "transactions") == []
 
@@ -197,7 +207,9 @@ def test_tables_with_rows_become_partitions_without_being_rewritten(postgres_url
     upgrade(postgres_url, "0006")
     database = open_database(postgres_url)
     rows = RowMaker(database)
-    days = [TODAY - 40 * ONE_DAY, TODAY, TODAY + 2 * ONE_DAY]
+    with database.reading() as connection:
+        today = connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()
+    days = [today - 40 * ONE_DAY, today, today + 2 * ONE_DAY]
     for day in days:
         rows.scored(f"event of {day}", day=day)
         rows.slate(f"slate of {day}", day=day)
@@ -209,7 +221,7 @@ def test_tables_with_rows_become_partitions_without_being_rewritten(postgres_url
         }
         before = {name: file for name, file in files_of(connection).items() if name in hot or name.startswith("ix_")}
     upgrade(postgres_url, "0007")
-    ensure_days(database, TODAY)
+    ensure_days(database, today)
     with database.begin() as connection:
         after = files_of(connection)
         assert {name: after[name] for name in before} == before
@@ -219,7 +231,7 @@ def test_tables_with_rows_become_partitions_without_being_rewritten(postgres_url
         "transactions_before": days[:2],
         f"transactions_{days[2]:%Y%m%d}": days[2:],
     }
-    rows.scored("event of tomorrow", day=TODAY + ONE_DAY)
+    rows.scored("event of tomorrow", day=today + ONE_DAY)
     with database.begin() as connection:
         assert len(connection.execute(text("SELECT * FROM v_predictions")).all()) == 4
     database.engine.dispose()
