@@ -502,6 +502,23 @@ def bench_latency(
         print_json(result)
 
 
+@bench.command("endurance")
+def bench_endurance(
+    rate: Annotated[int, typer.Option(min=20, help="Payments a second.")] = 20_000,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30.0,
+    accounts: Annotated[int, typer.Option()] = 100_000,
+    partitions: Annotated[int, typer.Option()] = 4,
+    hidden: Annotated[int, typer.Option()] = 64,
+    as_json: Json = False,
+) -> None:
+    """Whether a worker's memory stays flat under an even load on the whole durable path; needs 25 GB of disk."""
+    from ops.bench.endurance import EnduranceConfig, run_endurance
+
+    result = run_endurance(EnduranceConfig(rate, minutes, accounts, partitions, hidden), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("state")
 def bench_state(
     parts: Annotated[str, typer.Option(help="copies, memory, or both with a comma.")] = "copies,memory",
