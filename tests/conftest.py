@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -27,6 +27,7 @@ import redis
 from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import make_url
+from xdist.scheduler import LoadFileScheduling
 
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
@@ -38,10 +39,24 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("without-deadlines", deadline=None)
 settings.load_profile("without-deadlines")
 
+FAULTS = "tests/faults/"
 SERVICE_FIXTURES = {
     *("service_folder", "services_folder", "kafka_server", "kafka_servers", "postgres_server"),
     *("postgres_maintenance_url", "redis_server", "redis_shared_url"),
 }
+
+
+class OneProcessForFaults(LoadFileScheduling):  # type: ignore[misc]
+    """Which tests share a process where several run them: those of a file, and all that break services under load, since
+    two of them at once would take each other's time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return FAULTS if file.startswith(FAULTS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForFaults:
+    return OneProcessForFaults(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
