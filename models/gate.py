@@ -15,18 +15,20 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Kind = Literal["refresh", "design"]
 Decision = Literal["promote", "refuse", "not enough evidence"]
+#: So many accounts must have a fraud: a bootstrap that draws accounts says nothing of fewer.
+LEAST_ACCOUNTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
     """margin: how much worse a refresh may be, in average precision and in precision at the budget. confidence: of the
-    two-sided intervals. least_accounts: so many accounts must have a fraud, as the bootstrap draws accounts."""
+    two-sided intervals. least_accounts: so many accounts must have a fraud."""
 
     margin: float = 0.02
     confidence: float = 0.95
     resamples: int = 500
     least_frauds: int = 30
-    least_accounts: int = 20
+    least_accounts: int = LEAST_ACCOUNTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Verdict:
         """What a report or a table keeps."""
         found: dict[str, Any] = {
             "decision": self.decision,
+            "reason": self.reason,
             "kind": self.kind,
             "events": self.events,
             "frauds": self.frauds,

@@ -69,9 +69,11 @@ class PolicyVerdict:
     def figures(self) -> dict[str, Any]:
         """What a report or a table keeps: texts and finite numbers."""
         found = {name: getattr(self, name) for name in ("decision", "kind", "settled", "error")}
-        found |= {"reasons": list(self.reasons), "estimand": ESTIMAND}
+        found |= {"reason": " ".join(self.reasons), "reasons": list(self.reasons), "estimand": ESTIMAND}
         if self.evidence is not None:
-            found |= {name: getattr(self, name) for name in ("floor", "low", "high")} | asdict(self.evidence)
+            robust = self.evidence.estimators["doubly_robust"]
+            rewards = {"champion": robust.champion, "challenger": robust.challenger, "low": self.low, "high": self.high}
+            found |= {"floor": self.floor, "reward_per_slate": rewards} | asdict(self.evidence)
             for name, one in self.evidence.estimators.items():
                 found["estimators"][name]["difference"] = one.difference
         return found

@@ -30,6 +30,7 @@ from models.events import MILLISECONDS_A_DAY
 from models.labels import History, events_of
 from models.live_threshold import PRECISION_NOTE
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
+from models.quality import Quality, quality_of
 from models.sequences import (
     Progress,
     Sequences,
@@ -59,8 +60,11 @@ PROBE_EVENTS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
+    """quality: None where no fraud is known among what was not trained on."""
+
     model: TrainedDetector
     metrics: dict[str, float]
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +98,13 @@ def train(
     deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     kept = NoCheckpoints() if checkpoints is None else checkpoints
     fitted = fit_together(detector, sequences, config, Surroundings(progress, clock, deadline, processes, kept))
-    model, metrics = finish(detector, sequences, history, config)
+    model, metrics, quality = finish(detector, sequences, history, config)
     failed = failed_checks(model, events_of(history, np.arange(max(0, len(history) - PROBE_EVENTS), len(history))))
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
     metrics |= fitted | {"seconds": clock() - began}
     # What this history cannot tell is left out: not every store takes a number that is none.
-    return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)})
+    return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)}, quality)
 
 
 def check_history(history: History, config: TrainingConfig) -> None:
@@ -302,8 +306,8 @@ def validation_quality(detector: Detector, sequences: Sequences) -> float:
 
 def finish(
     detector: Detector, sequences: Sequences, history: History, config: TrainingConfig
-) -> tuple[TrainedDetector, dict[str, float]]:
-    """Fusion, calibration, threshold and figures, all from the later slice, with states as when live."""
+) -> tuple[TrainedDetector, dict[str, float], Quality | None]:
+    """Fusion, calibration, threshold, figures and curves, all from the later slice, with states as when live."""
     answers, later = outputs(detector, sequences, sequences.start), sequences.validation
     labels, unusual = sequences.labels[later], answers.unusual[later]
     taught = sequences.trained_frauds if positive_weight(sequences) is not None else 0
@@ -322,8 +326,11 @@ def finish(
         "alerts_per_day": config.alerts_per_day,
         "events_per_day": events_per_day,
     }
-    truth, known = labels == 1, labels >= 0
+    truth, known, quality = labels == 1, labels >= 0, None
     if truth.any():
+        account = np.repeat(np.arange(len(sequences.start)), sequences.stop - sequences.start)[later][known]
+        draw = np.random.default_rng(config.seed)
+        quality = quality_of(scores[known], truth[known], account, threshold, calibration.kind, draw)
         metrics |= {
             "average_precision": average_precision(scores[known], truth[known]),
             "auc": roc_auc(scores[known], truth[known]),
@@ -338,7 +345,7 @@ def finish(
         REFERENCE_NOTE: reference_bins(sequences.features[torch.from_numpy(later)].numpy(), scores),
     }
     model = TrainedDetector(detector.eval(), calibration, threshold, surprise_weight, mean, scale, notes)
-    return model, metrics
+    return model, metrics, quality
 
 
 def as_bytes(data: bytes) -> Tensor:

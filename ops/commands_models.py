@@ -1,5 +1,6 @@
 """`headgate models`: who is registered, who is champion, who scores in its shadow."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,7 +38,7 @@ def models_show(version: str, as_json: Json = False) -> None:
     if as_json:
         print_json(_model(record))
         return
-    for key, value in _model(record).items():
+    for key, value in (_model(record) | {"metrics": _in_words(record.metrics)}).items():
         print(f"{key:14} {value}")
 
 
@@ -108,6 +109,25 @@ def _model(record: "ModelRecord") -> dict[str, Any]:
         "withdrawn_why",
     )
     return {name: getattr(record, name) for name in names}
+
+
+def _in_words(metrics: Mapping[str, Any]) -> str:
+    """A line for each figure, with its interval where there is one; of curves only what they rest on."""
+    bounds: Mapping[str, list[float]] = metrics.get("intervals", {})
+    lines = []
+    for name, value in metrics.items():
+        if name in ("curves", "intervals"):
+            continue
+        figure = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if name in bounds:
+            low, high = bounds[name]
+            figure += f", 95 % interval {low:.3f} to {high:.3f}"
+        lines.append(f"\n  {name:28} {figure}")
+    if curves := metrics.get("curves"):
+        names = "precision against recall" + (", calibration" if curves["calibration"] else "")
+        rest_on = f"{curves['events']} events that were not trained on, {curves['frauds']} of them frauds"
+        lines.append(f"\n  {'curves':28} {names} (--json has them), of {rest_on}")
+    return "".join(lines)
 
 
 def _name_and_version(text: str) -> tuple[str, int]:

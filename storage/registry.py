@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
-from storage.tables import Model, ModelUpdate
+from storage.tables import Model, ModelUpdate, TrainingRun
 
 CHAMPION, SHADOW = "champion", "shadow"
 ATTEMPTS = 20
@@ -91,10 +91,12 @@ class ModelRegistry:
         feature_schema: int,
         metrics: Mapping[str, Any],
         clock: Clock,
+        run_id: str | None = None,
         alias: str | None = None,
         why: str | None = None,
     ) -> ModelRecord:
-        """Stores the file, then its row under the next version number."""
+        """Stores the file, then its row under the next version number. run_id: the row of `training_runs` that made it,
+        which names the version from the same transaction on, however the run ends."""
         digest = sha256(data).hexdigest()
         artifact = f"{name}/{digest[:16]}-{uuid4().hex[:8]}.safetensors"
         self._write(artifact, data)
@@ -113,6 +115,9 @@ class ModelRegistry:
                 "metrics": dict(metrics),
             }
             connection.execute(insert(Model), row)
+            if run_id is not None:
+                made_by = update(TrainingRun).where(TrainingRun.run_id == run_id)
+                connection.execute(made_by.values(model_version=version))
             if alias is not None:
                 _set_alias(connection, name, version, alias, clock(), why)
             return version

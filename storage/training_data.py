@@ -216,14 +216,14 @@ def finish_training_run(
     status: str,
     *,
     metrics: dict[str, Any] | None = None,
-    model_version: int | None = None,
     message: str | None = None,
 ) -> None:
+    """Of the version that the run made, if any, the registry tells it (ModelRegistry.register)."""
     with database.begin() as connection:
         connection.execute(
             update(TrainingRun)
             .where(TrainingRun.run_id == run_id)
-            .values(finished_at=now, status=status, metrics=metrics, model_version=model_version, message=message)
+            .values(finished_at=now, status=status, metrics=metrics, message=message)
         )
 
 

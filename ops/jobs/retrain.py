@@ -93,15 +93,18 @@ class Outcome:
     def promoted(self) -> bool:
         return self.decision in ("promote", "first model")
 
-    def as_json(self) -> dict[str, Any]:
+    def in_short(self) -> dict[str, Any]:
+        """What `training_runs` keeps beside the training's figures. The verdict's own decision differs where another
+        became champion during the run."""
         return {
             "decision": self.decision,
             "reason": self.reason,
             "champion": self.champion,
-            "challenger": self.challenger,
             "verdict": None if self.verdict is None else self.verdict.figures(),
-            "metrics": dict(self.metrics),
         }
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.in_short(), "challenger": self.challenger, "metrics": dict(self.metrics)}
 
 
 def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
@@ -112,7 +115,7 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
         checkpoint = CheckpointFile(work.registry.root, place.checkpoint)
         with recorded_run(work.database, as_json(rules) | place.as_json(), work.clock) as run_id:
             try:
-                outcome = pass_over(work, rules, place, checkpoint, still_held)
+                outcome = pass_over(work, rules, place, checkpoint, still_held, run_id)
             except TrainingRefused:
                 checkpoint.remove()
                 raise
@@ -121,8 +124,7 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
                 run_id,
                 work.clock(),
                 "succeeded" if outcome.promoted else "refused",
-                metrics={**outcome.metrics, "verdict": outcome.verdict.figures() if outcome.verdict else None},
-                model_version=int(outcome.challenger.rpartition(":")[2]) if outcome.challenger else None,
+                metrics={**outcome.metrics, **outcome.in_short()},
                 message=f"{outcome.decision}: {outcome.reason}",
             )
         checkpoint.remove()
@@ -149,6 +151,7 @@ def pass_over(
     place: Place,
     checkpoint: CheckpointStore,
     still_held: Callable[[], None],
+    run_id: str,
 ) -> Outcome:
     def trainer(history: History, config: TrainingConfig, progress: Progress) -> TrainingResult:
         return work.trainer(history, config, progress, checkpoint)
@@ -165,8 +168,8 @@ def pass_over(
     )
     work.progress("history", 1.0)
     if champion is None:
-        return first_model(work, rules, history, trainer)
-    return challenge_champion(work, rules, history, champion, trainer, still_held)
+        return first_model(work, rules, history, trainer, run_id)
+    return challenge_champion(work, rules, history, champion, trainer, still_held, run_id)
 
 
 def present_champion(registry: ModelRegistry) -> Champion | None:
@@ -182,9 +185,11 @@ def present_champion(registry: ModelRegistry) -> Champion | None:
         ) from error
 
 
-def first_model(work: Workplace, rules: RetrainingRules, history: History, trainer: Trainer) -> Outcome:
+def first_model(work: Workplace, rules: RetrainingRules, history: History, trainer: Trainer, run_id: str) -> Outcome:
     result = first_training(history, rules, trainer, work.progress)
-    record = register_detector(work.registry, result, history, work.clock, alias="champion", why="first model")
+    record = register_detector(
+        work.registry, result, history, work.clock, run_id=run_id, alias="champion", why="first model"
+    )
     return Outcome("first model", "there was no champion", None, name_of(record), metrics=result.metrics)
 
 
@@ -195,12 +200,15 @@ def challenge_champion(
     champion: Champion,
     trainer: Trainer,
     still_held: Callable[[], None],
+    run_id: str,
 ) -> Outcome:
     found = challenge(history, champion.incumbent, rules, trainer, work.progress)
     verdict, before = found.verdict, name_of(champion.record)
     if found.result is None:
         return Outcome(verdict.decision, verdict.reason, before, verdict=verdict)
-    record = register_detector(work.registry, found.result, found.taught, work.clock, alias="challenger", why=None)
+    record = register_detector(
+        work.registry, found.result, found.taught, work.clock, run_id=run_id, alias="challenger", why=None
+    )
     outcome = Outcome(verdict.decision, verdict.reason, before, name_of(record), verdict, found.result.metrics)
     return promote_unless_changed(work, outcome, record, still_held) if verdict.decision == "promote" else outcome
 

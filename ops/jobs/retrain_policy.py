@@ -86,15 +86,18 @@ class PolicyOutcome:
     def promoted(self) -> bool:
         return self.decision == "promote"
 
-    def as_json(self) -> dict[str, Any]:
+    def in_short(self) -> dict[str, Any]:
+        """What `training_runs` keeps beside the training's figures. The verdict's own decision differs where another
+        became champion during the run."""
         return {
             "decision": self.decision,
             "reason": self.reason,
             "champion": self.champion,
-            "challenger": self.challenger,
             "verdict": self.verdict.figures(),
-            "metrics": dict(self.metrics),
         }
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.in_short(), "challenger": self.challenger, "metrics": dict(self.metrics)}
 
 
 def retrain_policy_once(work: PolicyWorkplace, rules: PolicyRules) -> PolicyOutcome:
@@ -102,20 +105,19 @@ def retrain_policy_once(work: PolicyWorkplace, rules: PolicyRules) -> PolicyOutc
     with exclusively(work.database, LOCK) as still_held:
         fail_abandoned_runs(work.database, POLICY_NAME, JOB, work.clock(), ABANDONED)
         with recorded_run(work.database, rules.as_json(), work.clock, POLICY_NAME) as run_id:
-            outcome = _pass(work, rules, still_held)
+            outcome = _pass(work, rules, still_held, run_id)
             finish_training_run(
                 work.database,
                 run_id,
                 work.clock(),
                 "succeeded" if outcome.promoted else "refused",
-                metrics={**outcome.metrics, "verdict": outcome.verdict.figures()},
-                model_version=int(outcome.challenger.rpartition(":")[2]),
+                metrics={**outcome.metrics, **outcome.in_short()},
                 message=f"{outcome.decision}: {outcome.reason}",
             )
         return outcome
 
 
-def _pass(work: PolicyWorkplace, rules: PolicyRules, still_held: Callable[[], None]) -> PolicyOutcome:
+def _pass(work: PolicyWorkplace, rules: PolicyRules, still_held: Callable[[], None], run_id: str) -> PolicyOutcome:
     now, champion = work.clock(), work.registry.champion(POLICY_NAME)
     work.progress("history", 0.0)
     stored = policy_history(
@@ -137,6 +139,7 @@ def _pass(work: PolicyWorkplace, rules: PolicyRules, still_held: Callable[[], No
         feature_schema=CONTENT_SCHEMA,
         metrics={**result.metrics, TRAINED_UNTIL: datetime.fromtimestamp(until / 1000, UTC).isoformat()},
         clock=work.clock,
+        run_id=run_id,
         alias="challenger",
     )
     work.progress("judgement", 0.0)

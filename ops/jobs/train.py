@@ -45,16 +45,17 @@ def train_and_register(
     with recorded_run(database, settings, clock) as run_id:
         torch.set_num_threads(min(MOST_THREADS, os.cpu_count() or 1))
         result = train(history, config, progress, processes=Processes(device=torch.device(device)))
-    first = registry.champion(MODEL_NAME) is None
-    record = register_detector(
-        registry,
-        result,
-        history,
-        clock,
-        alias="champion" if promote or first else "challenger",
-        why=promote or ("first model" if first else None),
-    )
-    finish_training_run(database, run_id, clock(), "succeeded", metrics=result.metrics, model_version=record.version)
+        first = registry.champion(MODEL_NAME) is None
+        record = register_detector(
+            registry,
+            result,
+            history,
+            clock,
+            run_id=run_id,
+            alias="champion" if promote or first else "challenger",
+            why=promote or ("first model" if first else None),
+        )
+        finish_training_run(database, run_id, clock(), "succeeded", metrics=result.metrics)
     return record, result
 
 
@@ -94,17 +95,20 @@ def register_detector(
     history: History,
     clock: Callable[[], datetime],
     *,
+    run_id: str,
     alias: str,
     why: str | None,
 ) -> ModelRecord:
-    """history: what it was trained and validated on; the model's metrics say until when."""
+    """history: what it was trained and validated on; the model's metrics say until when. run_id: of its training."""
+    quality = {} if result.quality is None else result.quality.figures()
     return registry.register(
         MODEL_NAME,
         "detector",
         result.model.to_bytes(),
         feature_schema=result.model.feature_schema,
-        metrics={**result.metrics, TRAINED_UNTIL: trained_until(history).isoformat()},
+        metrics={**result.metrics, **quality, TRAINED_UNTIL: trained_until(history).isoformat()},
         clock=clock,
+        run_id=run_id,
         alias=alias,
         why=why,
     )

@@ -223,6 +223,6 @@ def test_the_figures_of_a_verdict_are_plain_json_with_the_estimand() -> None:
     assert "one-step deviations" in told["estimand"]
     robust = told["estimators"]["doubly_robust"]
     assert robust["difference"] == pytest.approx(robust["challenger"] - robust["champion"])
-    assert told["low"] < robust["difference"] < told["high"]
+    assert told["reward_per_slate"]["low"] < robust["difference"] < told["reward_per_slate"]["high"]
     few = json.loads(json.dumps(verdict_of(log(50, 1)).figures(), allow_nan=False))
     assert few["decision"] == "not enough evidence"

@@ -116,6 +116,12 @@ def test_the_figures_are_those_of_the_slice_that_was_not_trained_on(trained: Tra
     assert trained.metrics["validation_frauds"] == truth.sum()
     assert trained.metrics["events"] == len(past.events)
     assert trained.metrics["frauds"] == (past.labels == 1).sum()
+    assert trained.quality is not None
+    curve, known = trained.quality.precision_recall, past.labels[later] >= 0
+    assert (trained.quality.events, trained.quality.frauds) == (known.sum(), truth.sum())
+    assert curve.precision[-1] == pytest.approx(truth.sum() / known.sum())
+    low, high = trained.quality.intervals["average_precision"]
+    assert low < trained.metrics["average_precision"] < high
 
 
 def test_the_threshold_keeps_to_the_alert_budget(trained: TrainingResult) -> None:
@@ -180,7 +186,11 @@ def test_figures_can_be_stored_as_json_whatever_the_history(past: History) -> No
     )
     for labels in (unlabelled(past.events), early_only.astype(np.int8), frauds_late.astype(np.int8)):
         for config in (QUICK, replace(QUICK, alerts_per_day=0.0), replace(QUICK, time_budget_seconds=0.0)):
-            json.dumps(train(LabelledHistory.matured(past.events, labels), config, silent).metrics, allow_nan=False)
+            result = train(LabelledHistory.matured(past.events, labels), config, silent)
+            json.dumps(result.metrics, allow_nan=False)
+            assert (result.quality is None) == ("average_precision" not in result.metrics)
+            if result.quality is not None:
+                json.dumps(result.quality.figures(), allow_nan=False)
 
 
 # Same input, same result; no more time than allowed.

@@ -49,6 +49,22 @@ def test_a_version_goes_into_the_shadow_and_out_of_it(registry: ModelRegistry) -
     assert aliases(registry) == {1: None, 2: "champion", 3: None}
 
 
+def test_a_version_is_shown_with_its_intervals_in_words_and_without_its_points(registry: ModelRegistry) -> None:
+    point = {"recall": 1.0, "precision": 0.015625, "threshold": 0.0078125}
+    curves = {"precision_recall": [point], "calibration": [], "source": "training", "events": 640, "frauds": 10}
+    figures = {"average_precision": 0.81234, "auc": 0.95, "trained_until": "2026-11-26T12:00:00+00:00"}
+    metrics = {**figures, "curves": curves, "intervals": {"average_precision": [0.7, 0.9]}}
+    registry.register("fraud", "detector", b"", feature_schema=1, metrics=metrics, clock=lambda: NOON)
+    lines = [line.split(maxsplit=1) for line in run("show", "fraud:4").output.splitlines()]
+    shown = {words[0]: words[-1] for words in lines}
+    assert shown["average_precision"] == "0.8123, 95 % interval 0.700 to 0.900"
+    assert (shown["auc"], shown["trained_until"]) == ("0.95", "2026-11-26T12:00:00+00:00")
+    assert shown["curves"].startswith("precision against recall (--json has them), of 640 events")
+    assert "{" not in run("show", "fraud:4").output
+    assert json.loads(run("show", "fraud:4", "--json").output)["metrics"] == metrics
+    assert "curves" not in run("show", "fraud:1").output
+
+
 def test_what_cannot_be_a_shadow_is_refused_with_its_reason(registry: ModelRegistry) -> None:
     with pytest.raises(ModelInUse, match="fraud:2 is the champion"):
         run("shadow", "fraud:2")

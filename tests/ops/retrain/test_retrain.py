@@ -130,6 +130,10 @@ def test_the_first_model_becomes_champion_and_the_next_must_wait_for_labels_that
     assert (first.decision, first.challenger, loop.champion()) == ("first model", "fraud:1", "fraud:1")
     assert (second.decision, second.challenger) == ("not enough evidence", None)
     assert second.reason.startswith("0 frauds to judge by, at least 30 are needed, in matured events after 2025-")
+    record = loop.registry.get(MODEL_NAME, 1)
+    curves, (low, high) = record.metrics["curves"], record.metrics["intervals"]["average_precision"]
+    assert low < record.metrics["average_precision"] < high
+    assert (curves["frauds"], curves["precision_recall"][-1]["recall"]) == (record.metrics["validation_frauds"], 1.0)
     assert len(loop.trained) == 1  # and no time was spent on training that nothing could judge
     runs = loop.runs()
     assert [(run.status, run.model_version) for run in runs] == [("refused", None), ("succeeded", 1)]
@@ -154,6 +158,8 @@ def test_an_untrained_champion_is_replaced_with_the_figures_on_record(loop: Loop
     assert (verdict["decision"], verdict["kind"]) == ("promote", "refresh")
     assert 0.02 < verdict["average_precision"]["low"] < verdict["average_precision"]["high"]
     assert verdict["frauds"] >= 30
+    assert (run.metrics["decision"], run.metrics["reason"]) == ("promote", outcome.reason)
+    assert (run.metrics["champion"], verdict["reason"]) == ("fraud:1", outcome.reason)
 
 
 def test_neither_model_was_trained_on_what_judges_them(loop: Loop) -> None:
@@ -181,7 +187,8 @@ def test_a_good_champion_is_not_replaced_by_a_challenger_of_shuffled_labels(loop
     assert (outcome.decision, outcome.challenger, loop.champion()) == ("refuse", "fraud:2", before)
     assert loop.registry.get(MODEL_NAME, 2).alias == "challenger"
     (run,) = loop.runs()
-    assert (run.status, run.model_version) == ("refused", 2)
+    assert (run.status, run.model_version, run.metrics["decision"]) == ("refused", 2, "refuse")
+    assert run.metrics["verdict"]["average_precision"]["high"] <= -0.02
     assert run.message.startswith("refuse: average precision")
 
 
@@ -203,6 +210,9 @@ def test_a_champion_that_was_changed_during_the_run_stays(loop: Loop) -> None:
 
     assert (outcome.decision, outcome.reason) == ("refuse", "the champion became fraud:2 during the run")
     assert loop.champion() == "fraud:2"
+    (run,) = loop.runs()
+    assert (run.model_version, run.metrics["decision"], run.metrics["champion"]) == (3, "refuse", "fraud:1")
+    assert run.metrics["verdict"]["decision"] == "promote"
 
 
 def test_a_challenger_that_fails_the_checks_is_refused_and_not_registered(loop: Loop) -> None:
@@ -229,7 +239,7 @@ def test_a_pass_that_lost_its_lock_promotes_nothing(loop: Loop) -> None:
     with pytest.raises(DatabaseUnavailable):
         loop.once(during=lose_the_lock)
     assert loop.champion() == before
-    assert [run.status for run in loop.runs()] == ["failed"]
+    assert [(run.status, run.model_version) for run in loop.runs()] == [("failed", 2)]  # registered before that showed
 
 
 def test_a_champion_that_does_not_say_what_it_knew_knew_all_until_its_registration(loop: Loop) -> None:

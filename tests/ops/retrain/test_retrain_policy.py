@@ -278,7 +278,8 @@ def test_a_damaged_champion_is_named_and_stays(loop: Loop, good: TrainedPolicy, 
     with pytest.raises(PolicyTrainingRefused, match="champion recommender:1 cannot be compared with"):
         loop.once(model=good)
     assert loop.champion == "recommender:1"
-    assert [run.status for run in loop.runs()] == ["refused"]
+    assert [(run.status, run.model_version) for run in loop.runs()] == [("refused", 2)]
+    assert loop.registry.get(POLICY_NAME, 2).alias == "challenger"
 
 
 def test_two_runs_at_once_are_one_too_many(loop: Loop) -> None:
@@ -295,7 +296,10 @@ def test_a_run_records_its_rules_its_figures_and_its_reasons(loop: Loop, good: T
     assert first.model_name == POLICY_NAME
     assert (first.config["job"], first.config["reward_window"]) == ("retrain", 86_400)
     verdict = second.metrics["verdict"]
-    assert verdict["decision"] == "refuse"
+    assert (verdict["decision"], verdict["reason"]) == ("refuse", refused.reason)
+    assert verdict["reward_per_slate"]["low"] < verdict["reward_per_slate"]["high"] < 0
+    told = [(run.metrics["decision"], run.metrics["reason"], run.metrics["champion"]) for run in (first, second)]
+    assert told == [("promote", promoted.reason, None), ("refuse", refused.reason, "recommender:1")]
     assert verdict["estimators"]["doubly_robust"]["difference"] < 0
 
 
