@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ops.commands_dashboard import dashboard
 from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
 from ops.commands_retention import prune
@@ -98,6 +99,9 @@ def worker() -> None:
     from ops.worker import run_worker
 
     run_worker(load_settings())
+
+
+cli.command("dashboard")(dashboard)
 
 
 @cli.command()

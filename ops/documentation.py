@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from typer.testing import CliRunner
 
 from ops.cli import cli
+from ops.dashboard.metrics import DashboardMetrics
 from ops.settings import settings_table
 from streams.health import FlowMetrics
 from streams.recommendation_metrics import RecommendationMetrics
@@ -89,7 +90,7 @@ def _help(path: str) -> str:
 
 def _metric_rows() -> Iterator[tuple[str, str, str, str]]:
     flow = FlowMetrics()
-    parts = (flow, RecommendationMetrics(flow.registry), StateMetrics(flow.registry))
+    parts = (flow, RecommendationMetrics(flow.registry), StateMetrics(flow.registry), DashboardMetrics())
     for metric in [metric for part in parts for metric in vars(part).values()]:
         if isinstance(metric, MetricWrapperBase):
             (described,) = metric.describe()

@@ -7,6 +7,7 @@ from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
 from ops.compose import WorkerFailed
+from ops.dashboard.roles import DashboardRefused
 from ops.demo.prepare import DemoRefused
 from ops.jobs.backtest import BacktestRefused
 from ops.jobs.dead_letters import ReplayFailed
@@ -35,6 +36,7 @@ KNOWN_ERRORS = (
     CommandError,
     CorruptModel,
     CountChanged,
+    DashboardRefused,
     DatabaseUnavailable,
     DemoRefused,
     KafkaUnavailable,

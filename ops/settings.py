@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from models.alert_rule import parse_rule
+from ops.dashboard.roles import parse_tokens
 
 PREFIX = "HEADGATE_"
 
@@ -50,6 +51,11 @@ def _bootstrap_servers(value: str) -> str:
 def _alert_rule(value: str) -> str:
     parse_rule(value)
     return value.strip()
+
+
+def _dashboard_tokens(value: SecretStr) -> SecretStr:
+    parse_tokens(value.get_secret_value())
+    return value
 
 
 class Settings(BaseSettings):
@@ -182,6 +188,17 @@ class Settings(BaseSettings):
     # Watching
     metrics_host: str = Field("127.0.0.1", description="Address for metrics and health; all hosts: 0.0.0.0.")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="Port for metrics and health; 0 takes a free one.")
+    dashboard_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address for the console; one that other machines can reach needs HEADGATE_DASHBOARD_TOKENS.",
+    )
+    dashboard_port: int = Field(8080, ge=0, le=65_535, description="Port for the console; 0 takes a free one.")
+    dashboard_tokens: Annotated[SecretStr, AfterValidator(_dashboard_tokens)] = Field(
+        SecretStr(""),
+        description="Who may use the console: role=token pairs with commas, roles viewer, analyst and operator. "
+        "Default: whoever reaches it may do everything.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
 

@@ -1,11 +1,11 @@
-"""Dead letters as people handle them: list, replay, mark as replayed."""
+"""Dead letters as people handle them: list, count, look at one, mark as replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, func, select, tuple_, update
 
 from storage.tables import DeadLetter as Row
 
@@ -36,25 +36,54 @@ class DeadLetter:
         return {name: getattr(self, name) for name in (*names, "payload_bytes", "sha256", "replayed_at")}
 
 
-def dead_letters(connection: Connection, *, limit: int, code: str | None, replayed: bool | None) -> list[DeadLetter]:
-    """The newest first; replayed: only those that were (True), were not (False), or all (None)."""
-    statement = select(*(getattr(Row, name) for name in DeadLetter.__dataclass_fields__))
+#: Topic generation, partition, offset.
+Place = tuple[int, int, int]
+
+
+def dead_letters(
+    connection: Connection,
+    *,
+    limit: int,
+    code: str | None,
+    replayed: bool | None,
+    after: tuple[datetime, int, int, int] | None = None,
+) -> list[DeadLetter]:
+    """The newest first; replayed: only those that were (True), were not (False), or all (None). after: recorded_at and
+    place of the last one of the page before."""
+    statement = _every()
     if code is not None:
         statement = statement.where(Row.error_code == code)
     if replayed is not None:
         statement = statement.where(Row.replayed_at.is_not(None) if replayed else Row.replayed_at.is_(None))
-    newest = statement.order_by(Row.recorded_at.desc(), Row.source_offset.desc()).limit(limit)
+    order = (Row.recorded_at, Row.topic_generation, Row.source_partition, Row.source_offset)
+    if after is not None:
+        statement = statement.where(tuple_(*order) < tuple_(*after, types=[column.type for column in order]))
+    newest = statement.order_by(*(column.desc() for column in order)).limit(limit)
     return [DeadLetter(**row._mapping) for row in connection.execute(newest)]
+
+
+def dead_letter(connection: Connection, place: Place) -> DeadLetter | None:
+    row = connection.execute(_every().where(*_at(place))).one_or_none()
+    return None if row is None else DeadLetter(**row._mapping)
+
+
+def unreplayed_by_code(connection: Connection) -> dict[str, int]:
+    """How many were not replayed, for each error code."""
+    counted = select(Row.error_code, func.count().label("letters")).where(Row.replayed_at.is_(None))
+    rows = connection.execute(counted.group_by(Row.error_code).order_by(Row.error_code))
+    return {row.error_code: row.letters for row in rows}
 
 
 def mark_replayed(connection: Connection, letters: Sequence[DeadLetter], moment: datetime) -> None:
     for letter in letters:
-        connection.execute(
-            update(Row)
-            .where(
-                Row.topic_generation == letter.topic_generation,
-                Row.source_partition == letter.source_partition,
-                Row.source_offset == letter.source_offset,
-            )
-            .values(replayed_at=moment)
-        )
+        place = letter.topic_generation, letter.source_partition, letter.source_offset
+        connection.execute(update(Row).where(*_at(place)).values(replayed_at=moment))
+
+
+def _every() -> Select[Any]:
+    return select(*(getattr(Row, name) for name in DeadLetter.__dataclass_fields__))
+
+
+def _at(place: Place) -> tuple[Any, ...]:
+    generation, partition, offset = place
+    return Row.topic_generation == generation, Row.source_partition == partition, Row.source_offset == offset

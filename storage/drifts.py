@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import exists, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,3 +39,12 @@ def drifted_since(database: Database, moment: datetime) -> bool:
     """Whether anything drifted after a moment."""
     with database.reading() as connection:
         return bool(connection.execute(select(exists().where(Drift.detected_at > moment))).scalar())
+
+
+def drifts_since(database: Database, day: date) -> list[tuple[date, DriftRecord]]:
+    """With their days, the latest first."""
+    columns = [getattr(Drift, name) for name in DriftRecord.__dataclass_fields__]
+    statement = select(Drift.day, *columns).where(Drift.day >= day)
+    with database.reading() as connection:
+        rows = connection.execute(statement.order_by(Drift.detected_at.desc(), Drift.subject)).all()
+    return [(row.day, DriftRecord(*row[1:])) for row in rows]

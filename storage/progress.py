@@ -230,6 +230,20 @@ def all_progress(connection: Connection) -> list[ProgressRow]:
     return [_progress(row) for row in connection.execute(text(f"SELECT {_PROGRESS_COLUMNS} FROM stream_progress"))]
 
 
+def current_progress(connection: Connection) -> list[tuple[ProgressRow, datetime]]:
+    """The partitions of each topic as it is now, without those of topics of that name that were deleted, and when each
+    was written to last."""
+    statement = text(
+        f"SELECT {_PROGRESS_COLUMNS}, updated_at FROM stream_progress WHERE topic_generation = "
+        "(SELECT max(newest.topic_generation) FROM stream_progress newest WHERE newest.topic = stream_progress.topic) "
+        "ORDER BY topic, partition"
+    ).columns(updated_at=UtcTimestamp())
+    return [
+        (ProgressRow(**{name: getattr(row, name) for name in ProgressRow.__dataclass_fields__}), row.updated_at)
+        for row in connection.execute(statement)
+    ]
+
+
 def audit(connection: Connection) -> list[ProgressRow]:
     """Partitions whose counts do not add up to the offsets passed. Empty, or there is a bug."""
     return [row for row in all_progress(connection) if not row.adds_up]

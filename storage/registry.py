@@ -147,6 +147,15 @@ class ModelRegistry:
             rows = connection.execute(_columns().order_by(Model.created_at.desc(), Model.version.desc()))
             return [ModelRecord(**row._mapping) for row in rows]
 
+    def promotions(self, name: str) -> Sequence[tuple[datetime, ModelRecord]]:
+        """Which versions became champion when, the first one first."""
+        statement = select(ModelUpdate.version, ModelUpdate.promoted_at).where(ModelUpdate.name == name)
+        with self._database.reading() as connection:
+            updates = connection.execute(statement.order_by(ModelUpdate.sequence)).all()
+            rows = connection.execute(_columns().where(Model.name == name))
+            records = {row.version: ModelRecord(**row._mapping) for row in rows}
+        return [(row.promoted_at, records[row.version]) for row in updates]
+
     def promote(self, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
         """Makes a version the champion; the champion before it keeps its row without the alias."""
         self.get(name, version)

@@ -329,7 +329,16 @@ class DeadLetter(Base):
     """A record that could not be processed, kept whole unless it was above the size limit."""
 
     __tablename__ = "dead_letters"
-    __table_args__ = (Index("ix_dead_letters_recorded_at", "recorded_at"),)
+    __table_args__ = (
+        Index("ix_dead_letters_recorded_at", "recorded_at"),
+        Index(
+            "ix_dead_letters_unreplayed",
+            "error_code",
+            "recorded_at",
+            postgresql_where=text("replayed_at IS NULL"),
+            sqlite_where=text("replayed_at IS NULL"),
+        ),
+    )
 
     topic_generation: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     source_partition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

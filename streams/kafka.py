@@ -22,6 +22,8 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 REQUEST_SECONDS = 15.0
 #: How long a record that is there may take to arrive.
 KEYS_SECONDS = 3.0
+#: For the answers about records that were given up.
+PURGE_SECONDS = 1.0
 #: How long a search for a record may take: of an aborted transaction all of them are read and dropped.
 SEARCH_SECONDS = 10.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
@@ -108,6 +110,25 @@ def check_broker(settings: KafkaSettings, timeout: float = 5.0) -> None:
         raise KafkaUnavailable(f"no Kafka broker answers at {settings.servers}: {error.args[0].str()}") from None
 
 
+def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: bytes, seconds: float) -> None:
+    """Sends one record and waits until all replicas in sync have it. Raises KafkaUnavailable after so many seconds;
+    what was not sent by then is not sent later."""
+    refusals: list[str | None] = []
+
+    def answered(error: KafkaError | None, _message: object) -> None:
+        refusals.append(None if error is None else error.str())
+
+    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
+    own.produce(topic, value, key, on_delivery=answered)
+    if own.flush(seconds):
+        own.purge()
+        own.flush(PURGE_SECONDS)
+    if refusals != [None]:
+        raise KafkaUnavailable(
+            f"{settings.servers} did not confirm a record of {topic}: {(refusals or ['no answer'])[0]}"
+        )
+
+
 def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicDescription]:
     """The topics' UUIDs and partition counts; raises TopicMissing."""
     wanted = sorted(set(names))
@@ -149,6 +170,14 @@ class Broker:
         except KafkaException:
             return False
         return True
+
+    def partitions(self, topics: Iterable[str]) -> list[tuple[str, int]]:
+        """All (topic, partition) of those topics that exist. Raises KafkaUnavailable."""
+        try:
+            known = self._admin.list_topics(timeout=self._timeout).topics
+        except KafkaException as error:
+            raise KafkaUnavailable(f"no Kafka broker answers: {error.args[0].str()}") from None
+        return [(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions]
 
     def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Partitions' next offsets. Raises KafkaUnavailable."""

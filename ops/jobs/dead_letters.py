@@ -1,4 +1,4 @@
-"""`headgate dlq list` and `dlq replay`: what could not be processed, and another try for it."""
+"""What could not be processed, and another try for it: `headgate dlq list` and `dlq replay`, and the console."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -7,13 +7,21 @@ from typing import Any
 from confluent_kafka import Producer
 
 from storage.database import Database
-from storage.dead_letters import DeadLetter, dead_letters, mark_replayed
+from storage.dead_letters import DeadLetter, Place, dead_letter, dead_letters, mark_replayed
 
 CONFIRM_SECONDS = 30.0
 
 
 class ReplayFailed(Exception):
     """Kafka did not take a dead letter back; those that it took are marked as replayed."""
+
+
+class UnknownDeadLetter(Exception):
+    """No record of this place is a dead letter."""
+
+
+class KeptInPart(Exception):
+    """Only the beginning of a record was kept, so it cannot be sent again."""
 
 
 def list_dead_letters(database: Database, *, limit: int, code: str | None = None) -> list[DeadLetter]:
@@ -43,6 +51,28 @@ def replay_dead_letters(
         why = refusals[0] if refusals else "no answer in time"
         raise ReplayFailed(f"Kafka did not take {len(whole) - len(taken)} of {len(whole)} dead letters: {why}")
     return len(whole), [letter for letter in letters if not letter.is_whole]
+
+
+def replay_dead_letter(
+    database: Database, new_producer: Callable[[], Producer], place: Place, *, clock: Callable[[], datetime]
+) -> datetime:
+    """Sends one dead letter to its topic again, unless that was done before; the moment of it. Raises
+    UnknownDeadLetter, KeptInPart, ReplayFailed."""
+    with database.reading() as connection:
+        letter = dead_letter(connection, place)
+    if letter is None:
+        raise UnknownDeadLetter("no dead letter has this place")
+    if letter.replayed_at is not None:
+        return letter.replayed_at
+    if not letter.is_whole:
+        raise KeptInPart(f"only a part of its {letter.payload_bytes} bytes was kept; its producer has to send it again")
+    taken, refusals = _send(new_producer(), [letter])
+    if not taken:
+        raise ReplayFailed(f"Kafka did not take the dead letter: {refusals[0] if refusals else 'no answer in time'}")
+    moment = clock()
+    with database.begin() as connection:
+        mark_replayed(connection, taken, moment)
+    return moment
 
 
 def _send(producer: Producer, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[str]]:

@@ -5,11 +5,25 @@ The files are written once for both databases; what differs is a placeholder fro
 
 from collections.abc import Sequence
 from importlib import resources
+from itertools import takewhile
 from string import Template
 
 from sqlalchemy import Connection, text
 
 ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily", "v_shadow_daily", "v_recommendation_reward")
+#: A query of each to begin with, the same on both databases.
+FIRST_QUERIES = {
+    "v_predictions": "SELECT event_id, account_id, amount, currency, score, flagged, label\nFROM v_predictions\n"
+    "WHERE event_id = 'the id of an event'",
+    "v_alerts": "SELECT alert_id, account_id, severity, score, amount_at_risk, occurred_at\nFROM v_alerts\n"
+    "WHERE status = 'open'\nORDER BY scored_at DESC\nLIMIT 50",
+    "v_detection_daily": "SELECT day, model, events, alerts, labelled, precision, recall, alert_budget_used\n"
+    "FROM v_detection_daily\nORDER BY day DESC, model\nLIMIT 30",
+    "v_shadow_daily": "SELECT day, shadow, champion, events, shadow_flagged, champion_flagged, both_flagged\n"
+    "FROM v_shadow_daily\nORDER BY day DESC, shadow\nLIMIT 30",
+    "v_recommendation_reward": "SELECT day, policy, slates, seen, reward_per_slate, reward_low, reward_high\n"
+    "FROM v_recommendation_reward\nORDER BY day DESC, policy\nLIMIT 30",
+}
 VIEW_NAMES = ("event_labels", "slate_answers", *ANALYST_VIEWS)
 READER_ROLE = "headgate_reader"
 
@@ -51,14 +65,19 @@ DIALECT_WORDS = {
 }
 
 
+def about_view(name: str) -> str:
+    """What a view is, in words: the comment at its head."""
+    lines = takewhile(lambda line: line.startswith("--"), _source(name).splitlines())
+    return " ".join(line.removeprefix("--").strip() for line in lines)
+
+
 def view_sql(name: str, dialect: str) -> str:
-    source = resources.files(__package__).joinpath(f"{name}.sql").read_text()
-    return Template(source).substitute(DIALECT_WORDS[dialect], joined_by="", engaged_by="")
+    return Template(_source(name)).substitute(DIALECT_WORDS[dialect], joined_by="", engaged_by="")
 
 
 def labels_joined_by(dialect: str) -> str:
     """A query as the view event_labels is, of the labels joined by the moment :joined_by alone."""
-    source = resources.files(__package__).joinpath("event_labels.sql").read_text()
+    source = _source("event_labels")
     _, _, query = source.partition(" VIEW event_labels AS\n")
     in_time = " AND coalesce(f.joined_at, f.recorded_at) <= :joined_by"
     return Template(query).substitute(DIALECT_WORDS[dialect], joined_by=in_time).strip()
@@ -67,7 +86,7 @@ def labels_joined_by(dialect: str) -> str:
 def slate_answers_until(dialect: str, engaged_by: str) -> str:
     """A query as the view slate_answers is, of the engagements (e) that a condition allows and of the rewards joined by
     the moment :joined_by alone."""
-    source = resources.files(__package__).joinpath("slate_answers.sql").read_text()
+    source = _source("slate_answers")
     _, _, query = source.partition(" VIEW slate_answers AS\n")
     in_time = " AND coalesce(f.joined_at, f.recorded_at) <= :joined_by"
     words = DIALECT_WORDS[dialect]
@@ -105,3 +124,7 @@ def let_analysts_read(connection: Connection, names: Sequence[str]) -> None:
                 {grants}
         END $$""")
     )
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(f"{name}.sql").read_text()

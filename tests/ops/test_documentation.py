@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from ops.dashboard.metrics import DashboardMetrics
 from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands, metrics, with_generated_part
 from ops.settings import settings_table
 from streams.health import FlowMetrics
@@ -119,6 +120,7 @@ def test_every_metric_in_the_advice_exists() -> None:
     registry = FlowMetrics().registry
     RecommendationMetrics(registry)
     StateMetrics(registry)
+    DashboardMetrics(registry)
     assert {f"# TYPE {name} " in generate_latest(registry).decode() for name in known} == {True}
 
 

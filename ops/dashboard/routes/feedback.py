@@ -1,0 +1,86 @@
+"""Feedback from people: a verdict on an alert or an event, a reward for an item of a slate. It goes to Kafka like that
+of any other producer, and is answered once Kafka has confirmed it."""
+
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ops.dashboard.answers import FeedbackTaken
+from ops.dashboard.context import Context, InContext
+from ops.dashboard.errors import ApiError, not_found
+from ops.dashboard.security import ANALYST
+from storage.alert_list import account_of_alert
+from storage.stored_predictions import account_of_event
+from storage.stored_slates import slate_subject
+from streams import contract
+from streams.kafka import publish_confirmed
+
+router = APIRouter(prefix="/api/feedback", tags=["feedback"])
+
+CONFIRM_SECONDS = 5.0
+#: As the contract has it: no NUL character.
+Id = Annotated[str, Field(min_length=1, max_length=contract.MAX_ID_LENGTH, pattern=r"^[^\x00]+$")]
+Source = Annotated[str, Field(max_length=contract.MAX_ID_LENGTH, pattern=r"^[^\x00]*$")]
+
+
+class Label(BaseModel):
+    """What an alert or an event was; one of alert_id and event_id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["label"]
+    alert_id: Id | None = None
+    event_id: Id | None = None
+    label: Literal["fraud", "legitimate"]
+    source: Source = "analyst"
+
+    @model_validator(mode="after")
+    def _about_one_thing(self) -> "Label":
+        if (self.alert_id is None) == (self.event_id is None):
+            raise ValueError("needs one of alert_id and event_id")
+        return self
+
+
+class Reward(BaseModel):
+    """What an item of a slate was worth."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["reward"]
+    recommendation_id: Id
+    item_id: Id
+    value: float = Field(ge=-contract.MAX_VALUE, le=contract.MAX_VALUE, allow_inf_nan=False)
+    source: Source = "analyst"
+
+
+@router.post("", status_code=202, dependencies=[ANALYST])
+def give(context: InContext, body: Annotated[Label | Reward, Body(discriminator="kind")]) -> FeedbackTaken:
+    """Confirmed by Kafka within five seconds, or not given at all."""
+    key = subject_of(context, body)
+    sources = context.sources
+    given = contract.Feedback(feedback_id=uuid4().hex, given_at=sources.clock(), **body.model_dump())
+    topic = sources.topic("feedback")
+    publish_confirmed(sources.kafka, topic, key.encode(), contract.encode(given), CONFIRM_SECONDS)
+    context.metrics.feedback_given(body.kind)
+    return FeedbackTaken(feedback_id=given.feedback_id)
+
+
+def subject_of(context: Context, given: Label | Reward) -> str:
+    """Whose feedback it is: the record's key. Raises ApiError for what is not stored."""
+    with context.reading() as connection:
+        if isinstance(given, Reward):
+            slate = slate_subject(connection, given.recommendation_id)
+            if slate is None:
+                raise not_found(f"no recommendation has the id {given.recommendation_id!r}")
+            if given.item_id not in slate.item_ids:
+                raise ApiError(422, "invalid", f"body.item_id: {given.item_id!r} is not in that recommendation")
+            return slate.user_id
+        if given.alert_id is not None:
+            account, what = account_of_alert(connection, given.alert_id), f"alert has the id {given.alert_id!r}"
+        else:
+            account, what = account_of_event(connection, given.event_id or ""), f"event has the id {given.event_id!r}"
+    if account is None:
+        raise not_found(f"no {what}")
+    return account
