@@ -6,12 +6,12 @@ revision, its label is the newest one on itself or on one of its events, as in t
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from string import Template
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, TextClause, bindparam, func, select, text
+from sqlalchemy import Connection, Date, Row, TextClause, bindparam, case, func, select, text
 
 from storage.tables import Alert, Feedback, JsonColumn, UtcTimestamp
 from storage.views import DIALECT_WORDS
@@ -27,11 +27,10 @@ SUMMARY = (
 AHEAD = timedelta(days=1)
 IDS_AT_ONCE = 500
 
-_RANK = "CASE a.severity WHEN 'critical' THEN 3 WHEN 'high' THEN 2 WHEN 'medium' THEN 1 ELSE 0 END"
-#: What a list is ordered by, descending; a cursor holds these values of the last alert of a page.
+#: What a list is ordered by, descending; of the worst, within each severity.
 _ORDER: Mapping[Order, tuple[str, ...]] = {
     "newest": ("a.scored_at", "a.alert_id"),
-    "worst": (_RANK, "a.score", "a.scored_at", "a.alert_id"),
+    "worst": ("a.score", "a.scored_at", "a.alert_id"),
 }
 _LATEST = "NOT EXISTS (SELECT 1 FROM alerts later WHERE later.alert_id = a.alert_id AND later.revision > a.revision)"
 #: Two looks into an index for each alert, where OR would read all feedback.
@@ -116,23 +115,17 @@ class AlertDetail:
 def list_alerts(
     connection: Connection, wanted: AlertFilter, order: Order, limit: int, after: Sequence[Any] | None = None
 ) -> list[ListedAlert]:
-    """At most `limit`, after the place of a cursor (place_of). Raises ValueError for a place of another order."""
-    conditions, values = _conditions(wanted)
-    columns = _ORDER[order]
-    if after is not None:
-        if len(after) != len(columns):
-            raise ValueError(f"a place in this order has {len(columns)} parts, not {len(after)}")
-        names = [f"after_{number}" for number in range(len(columns))]
-        conditions.append(f"({', '.join(columns)}) < ({', '.join(f':{name}' for name in names)})")
-        values |= dict(zip(names, after, strict=True))
-    selected = ", ".join(f"a.{name}" for name in SUMMARY)
-    by = ", ".join(f"{column} DESC" for column in columns)
-    statement = _typed(
-        connection,
-        f"SELECT {selected} FROM alerts a WHERE {' AND '.join([_LATEST, *conditions])} ORDER BY {by} LIMIT :limit",
-        {**values, "limit": limit},
-    )
-    return _with_labels(connection, connection.execute(statement).all())
+    """At most `limit`, after a place (place_of) of a list in the same order."""
+    if order == "newest":
+        return _with_labels(connection, _page(connection, wanted, order, limit, after))
+    found: list[Row[Any]] = []
+    begin = len(SEVERITIES) - 1 if after is None else int(after[0])
+    for severity in reversed(SEVERITIES[: begin + 1]):  # each by the index that begins with it
+        if len(found) < limit and severity in (wanted.severities or SEVERITIES):
+            rest = after[1:] if after is not None and severity == SEVERITIES[begin] else None
+            these = replace(wanted, severities=(severity,))
+            found += _page(connection, these, order, limit - len(found), rest)
+    return _with_labels(connection, found)
 
 
 def place_of(alert: ListedAlert, order: Order) -> list[Any]:
@@ -185,24 +178,39 @@ def newest(labels: Iterable[GivenLabel]) -> GivenLabel | None:
 
 
 def open_alert_count(connection: Connection) -> int:
-    """Alerts whose latest revision is not a closing one."""
-    closed = select(func.count()).select_from(Alert).where(Alert.status == "closed")
-    first = select(func.count()).select_from(Alert).where(Alert.revision == 1)
-    return int(connection.execute(first).scalar_one()) - int(connection.execute(closed).scalar_one())
+    """Alerts that have no closing revision."""
+    opened = func.sum(case((Alert.revision == 1, 1), (Alert.status == "closed", -1), else_=0))
+    return int(connection.execute(select(opened)).scalar() or 0)
 
 
 def opened_by_day(connection: Connection, since: date) -> dict[date, int]:
     """How many alerts were opened on each day (UTC, by the first event's own time) from this day on."""
     begin = datetime(since.year, since.month, since.day, tzinfo=UTC)
-    rows = connection.execute(
-        select(Alert.occurred_at).where(Alert.revision == 1, Alert.scored_at >= begin - AHEAD)
-    ).scalars()
-    opened: dict[date, int] = {}
-    for occurred_at in rows:
-        day = occurred_at.astimezone(UTC).date()
-        if day >= since:
-            opened[day] = opened.get(day, 0) + 1
-    return opened
+    in_utc = func.timezone("UTC", Alert.occurred_at) if connection.dialect.name == "postgresql" else Alert.occurred_at
+    day = func.date(in_utc, type_=Date())
+    first = select(day, func.count()).where(Alert.revision == 1, Alert.scored_at >= begin - AHEAD).group_by(day)
+    return {opened_on: alerts for opened_on, alerts in connection.execute(first) if opened_on >= since}
+
+
+def _page(
+    connection: Connection, wanted: AlertFilter, order: Order, limit: int, after: Sequence[Any] | None
+) -> Sequence[Row[Any]]:
+    conditions, values = _conditions(wanted)
+    columns = _ORDER[order]
+    if after is not None:
+        names = [f"after_{number}" for number in range(len(columns))]
+        conditions.append(f"({', '.join(columns)}) < ({', '.join(f':{name}' for name in names)})")
+        values |= dict(zip(names, after, strict=True))
+    selected = ", ".join(f"a.{name}" for name in SUMMARY)
+    by = ", ".join(f"{column} DESC" for column in columns)
+    found: Sequence[Row[Any]] = connection.execute(
+        _typed(
+            connection,
+            f"SELECT {selected} FROM alerts a WHERE {' AND '.join([_LATEST, *conditions])} ORDER BY {by} LIMIT :limit",
+            {**values, "limit": limit},
+        )
+    ).all()
+    return found
 
 
 def _conditions(wanted: AlertFilter) -> tuple[list[str], dict[str, Any]]:
@@ -221,9 +229,9 @@ def _conditions(wanted: AlertFilter) -> tuple[list[str], dict[str, Any]]:
             conditions.append(condition)
             values[name] = value
     if wanted.severities:
-        names = {f"severity_{number}": value for number, value in enumerate(wanted.severities)}
-        conditions.append(f"a.severity IN ({', '.join(f':{name}' for name in names)})")
-        values |= names
+        named = {f"severity_{number}": value for number, value in enumerate(wanted.severities)}
+        conditions.append(f"a.severity IN ({', '.join(f':{name}' for name in named)})")
+        values |= named
     if wanted.label == NO_LABEL:
         conditions.append(f"{_NEWEST_LABEL} IS NULL")
     elif wanted.label is not None:

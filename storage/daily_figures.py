@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Date, and_, distinct, func, select, text
+from sqlalchemy import Connection, Date, and_, func, select, text
 
 from storage.tables import Item, Recommendation, RecommendationItem
 
@@ -42,7 +42,8 @@ def catalogue_coverage(connection: Connection, since: datetime) -> Coverage:
     slates = select(func.count()).select_from(Recommendation).where(Recommendation.made_at >= since)
     same = and_(*(getattr(RecommendationItem, name) == getattr(Recommendation, name) for name in _LOG_KEY))
     shown = (
-        select(distinct(RecommendationItem.item_id).label("item_id"))
+        select(RecommendationItem.item_id)
+        .distinct()
         .select_from(Recommendation)
         .join(RecommendationItem, same)
         .where(Recommendation.made_at >= since)

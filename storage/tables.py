@@ -244,6 +244,7 @@ class Alert(Base):
         UniqueConstraint("topic_generation", "source_partition", "sequence"),
         Index("ix_alerts_account_id", "account_id"),
         Index("ix_alerts_scored_at", "scored_at"),
+        Index("ix_alerts_severity", "severity", "score", "scored_at", "alert_id", "revision", "status"),
     )
 
     alert_id: Mapped[str] = mapped_column(primary_key=True)

@@ -40,7 +40,7 @@ class Context:
             yield connection
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     found: Context = request.app.state.context
     return found
 

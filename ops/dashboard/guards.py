@@ -38,8 +38,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-#: Routes that do not exist are counted as one.
+#: Routes that do not exist are counted as one, and so are methods that nobody needs.
 NO_ROUTE = "none"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Guards:
@@ -64,7 +65,8 @@ class Guards:
             await answer.instead(500, "internal", "the console failed; its log says why")
         finally:
             if answer.status is not None:
-                self._metrics.answered(_route_of(scope), scope["method"], answer.status, answer.seconds)
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.answered(_route_of(scope), method, answer.status, answer.seconds)
 
 
 class _Answer:

@@ -31,7 +31,7 @@ class Requires:
     def __init__(self, role: Role) -> None:
         self.role = role
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         role = authenticate(request)
         if role < self.role:
             raise ApiError(403, "forbidden", f"needs the role {self.role.label}; this token's is {role.label}")

@@ -1,5 +1,6 @@
 """A console that runs, on a migrated database; Kafka and Redis are away unless a test names them."""
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -60,11 +61,19 @@ class Console:
         return found
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without any rows; to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "headgate.sqlite"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
-    upgrade(url)
-    return url
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    path = tmp_path / "headgate.sqlite"
+    shutil.copy(migrated_sqlite, path)
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture(params=BOTH)

@@ -86,31 +86,30 @@ def test_feedback_arrives_in_the_topic_as_the_worker_reads_it(
     assert {message.given_at for message in decoded.messages} == {NOON}
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        ({"kind": "label", "alert_id": "nothing", "label": "fraud"}, 404),
-        ({"kind": "label", "event_id": "nothing", "label": "fraud"}, 404),
-        ({"kind": "reward", "recommendation_id": "nothing", "item_id": "i1", "value": 1}, 404),
-        ({"kind": "reward", "recommendation_id": "r1", "item_id": "i9", "value": 1}, 422),
-        ({"kind": "reward", "recommendation_id": "r1", "item_id": "i1", "value": 1e13}, 422),
-        ({"kind": "reward", "recommendation_id": "r1", "item_id": "i1"}, 422),
-        ({"kind": "label", "alert_id": "a", "label": "perhaps"}, 422),
-        ({"kind": "label", "label": "fraud"}, 422),
-        ({"kind": "label", "alert_id": "a", "event_id": "e1", "label": "fraud"}, 422),
-        ({"kind": "label", "alert_id": "a", "label": "fraud", "source": "x" * 201}, 422),
-        ({"kind": "label", "alert_id": "a\x00", "label": "fraud"}, 422),
-        ({"kind": "label", "alert_id": "a", "label": "fraud", "surplus": 1}, 422),
-        ({"kind": "guess"}, 422),
-        ([], 422),
-    ],
-)
-def test_feedback_that_is_wrong_or_about_nothing_is_refused(
-    console_alone: Console, rows: RowMaker, body: Any, status: int
-) -> None:
+REFUSED: list[tuple[Any, int]] = [
+    ({"kind": "label", "alert_id": "nothing", "label": "fraud"}, 404),
+    ({"kind": "label", "event_id": "nothing", "label": "fraud"}, 404),
+    ({"kind": "reward", "recommendation_id": "nothing", "item_id": "i1", "value": 1}, 404),
+    ({"kind": "reward", "recommendation_id": "r1", "item_id": "i9", "value": 1}, 422),
+    ({"kind": "reward", "recommendation_id": "r1", "item_id": "i1", "value": 1e13}, 422),
+    ({"kind": "reward", "recommendation_id": "r1", "item_id": "i1"}, 422),
+    ({"kind": "label", "alert_id": "a", "label": "perhaps"}, 422),
+    ({"kind": "label", "label": "fraud"}, 422),
+    ({"kind": "label", "alert_id": "a", "event_id": "e1", "label": "fraud"}, 422),
+    ({"kind": "label", "alert_id": "a", "label": "fraud", "source": "x" * 201}, 422),
+    ({"kind": "label", "alert_id": "a\x00", "label": "fraud"}, 422),
+    ({"kind": "label", "alert_id": "a", "label": "fraud", "surplus": 1}, 422),
+    ({"kind": "guess"}, 422),
+    ([], 422),
+]
+
+
+def test_feedback_that_is_wrong_or_about_nothing_is_refused(console_alone: Console, rows: RowMaker) -> None:
     rows.alert("a", ["e1"])
     rows.slate("r1", ["i1"])
-    assert console_alone.error("/api/feedback", status, body)["code"] == {404: "not_found", 422: "invalid"}[status]
+    for body, status in REFUSED:
+        error = console_alone.error("/api/feedback", status, body)
+        assert error["code"] == {404: "not_found", 422: "invalid"}[status], body
 
 
 def test_feedback_without_kafka_is_refused_within_seconds(console_alone: Console, rows: RowMaker) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters that were not replayed are counted by code without reading all that ever were."""
+"""The worst alerts are found, and dead letters that were not replayed counted, without reading all that ever were."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.create_index(
+        "ix_alerts_severity", "alerts", ["severity", "score", "scored_at", "alert_id", "revision", "status"]
+    )
     op.create_index(
         "ix_dead_letters_unreplayed",
         "dead_letters",
