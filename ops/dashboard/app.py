@@ -88,4 +88,5 @@ def _add_pages(app: FastAPI, pages: Path) -> None:
             raise not_found("this installation has no pages; the API is below /api")
         return FileResponse(page)
 
-    app.mount("/static", StaticFiles(directory=pages, check_dir=False), name="static")
+    if pages.is_dir():
+        app.mount("/static", StaticFiles(directory=pages), name="static")

