@@ -6,15 +6,19 @@ has its own words around the generated part, which lies between two comments.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.testing import CliRunner
 
 from ops.cli import cli
 from ops.dashboard.metrics import DashboardMetrics
+from ops.health_server import ReadinessMetric
+from ops.jobs.retrain_metrics import RetrainingMetrics
 from ops.settings import settings_table
 from streams.health import FlowMetrics
 from streams.recommendation_metrics import RecommendationMetrics
@@ -25,6 +29,16 @@ COMMAND = "python -m ops.documentation"
 BEGIN = f"<!-- Generated from the code; to write it again: {COMMAND} -->\n"
 END = "<!-- End of the generated part -->\n"
 HELP_WIDTH = 110
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentedMetric:
+    """name: as Prometheus shows it, but for a histogram's _bucket, _sum and _count; kind: counter, gauge, histogram."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
 
 
 def settings() -> str:
@@ -89,14 +103,27 @@ def _help(path: str) -> str:
 
 
 def _metric_rows() -> Iterator[tuple[str, str, str, str]]:
-    flow = FlowMetrics()
-    parts = (flow, RecommendationMetrics(flow.registry), StateMetrics(flow.registry), DashboardMetrics())
+    for metric in documented_metrics():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"`{metric.name}`", metric.kind, labels, metric.meaning
+
+
+def documented_metrics() -> Iterator[DocumentedMetric]:
+    """Every metric of every process, in the order of the code."""
+    registry = CollectorRegistry()
+    parts: tuple[object, ...] = (
+        ReadinessMetric(registry),
+        FlowMetrics(registry),
+        RecommendationMetrics(registry),
+        StateMetrics(registry),
+        DashboardMetrics(registry),
+        RetrainingMetrics(registry),
+    )
     for metric in [metric for part in parts for metric in vars(part).values()]:
         if isinstance(metric, MetricWrapperBase):
             (described,) = metric.describe()
             name = f"{described.name}_total" if described.type == "counter" else described.name
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
-            yield f"`{name}`", described.type, labels, described.documentation
+            yield DocumentedMetric(name, described.type, tuple(metric._labelnames), described.documentation)
 
 
 def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -9,6 +9,7 @@ from ops.bench.measure import BenchmarkFailed
 from ops.compose import WorkerFailed
 from ops.dashboard.roles import DashboardRefused
 from ops.demo.prepare import DemoRefused
+from ops.health_server import CannotListen
 from ops.jobs.backtest import BacktestRefused
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history import UnreadableHistory
@@ -33,6 +34,7 @@ KNOWN_ERRORS = (
     BadSchedule,
     BadSimulation,
     BenchmarkFailed,
+    CannotListen,
     CommandError,
     CorruptModel,
     CountChanged,

@@ -1,7 +1,7 @@
 """Metrics, liveness and readiness over HTTP, on loopback unless told otherwise.
 
 /metrics  Prometheus text      /live   200 while the process answers
-/ready    200 while the flow works, else 503        /health  the same with details, as JSON
+/ready    200 while the process does its work, else 503        /health  the same with details, as JSON
 """
 
 import json
@@ -12,19 +12,41 @@ from types import TracebackType
 from typing import Any
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 log = structlog.get_logger(__name__)
 
 Health = Callable[[], Mapping[str, Any]]
 
 
+class CannotListen(Exception):
+    """The address for metrics and health is taken, or is not this machine's; the message says what to do."""
+
+
+class ReadinessMetric:
+    """What /ready says, as a metric, since Prometheus cannot ask for status codes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ready = Gauge("headgate_ready", "1 while /ready answers 200, else 0", registry=registry)
+
+    def follow(self, health: Health) -> None:
+        """Asks health() at every scrape."""
+        self._ready.set_function(lambda: float(_is_ready(health)))
+
+
 class HealthServer:
-    """health() returns at least {"ready": bool}. Port 0 takes any free one; `url` says which."""
+    """health() returns at least {"ready": bool}. Port 0 takes any free one; `url` says which. Raises CannotListen."""
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
         handler = _handler(registry, health)
-        self._server = ThreadingHTTPServer((host, port), handler)
+        try:
+            self._server = ThreadingHTTPServer((host, port), handler)
+        except OSError as error:
+            raise CannotListen(
+                f"nothing can listen at {host}:{port} for metrics and health: {error.strerror or error}; "
+                "end what listens there, or set another port"
+            ) from error
+        ReadinessMetric(registry).follow(health)
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self.url = f"http://{host}:{self._server.server_address[1]}"
 
@@ -37,6 +59,14 @@ class HealthServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _is_ready(health: Health) -> bool:
+    try:
+        return bool(health()["ready"])
+    except Exception as error:  # without it, one bug would take all metrics away
+        log.exception("no answer about health", error=repr(error))
+        return False
 
 
 def _handler(registry: CollectorRegistry, health: Health) -> type[BaseHTTPRequestHandler]:

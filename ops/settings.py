@@ -187,7 +187,15 @@ class Settings(BaseSettings):
 
     # Watching
     metrics_host: str = Field("127.0.0.1", description="Address for metrics and health; all hosts: 0.0.0.0.")
-    metrics_port: int = Field(9464, ge=0, le=65_535, description="Port for metrics and health; 0 takes a free one.")
+    metrics_port: int = Field(
+        9464, ge=0, le=65_535, description="A worker's port for metrics and health; 0 takes a free one."
+    )
+    retrain_metrics_port: int = Field(
+        9465,
+        ge=0,
+        le=65_535,
+        description="Port for metrics and health of a `headgate retrain` that goes on; 0 takes a free one.",
+    )
     dashboard_host: str = Field(
         "127.0.0.1",
         min_length=1,

@@ -1,7 +1,7 @@
 """`headgate worker`: puts the parts together and runs them until a signal or a failure.
 
 Composition only. It waits, with one clear line each, for services that are absent at the start and for a first
-champion; from then on the flow looks after itself.
+champion; from then on the flow looks after itself. It answers about its health from the start.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import redis
 import structlog
@@ -52,21 +53,66 @@ STOP_SECONDS = 20.0
 DAYS_SECONDS = 3600.0
 
 
+class WorkerHealth:
+    """What /ready and /health say: what the worker waits for, and once it works what its flow says."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._waiting_for: str | None = None
+        self._flow: Flow | None = None
+
+    def waits_for(self, what: str) -> None:
+        self._waiting_for = what
+
+    def works(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def answer(self) -> Mapping[str, Any]:
+        if self._flow is not None:
+            return self._flow.health()
+        warnings = [f"the worker waits for {self._waiting_for}"]
+        return {
+            "ready": False,
+            "worker": self._worker,
+            "failure": None,
+            "warnings": warnings,
+            "partitions": [],
+            "stopped": [],
+        }
+
+
 def run_worker(settings: Settings) -> None:
-    """Runs until SIGINT or SIGTERM; raises WorkerFailed. Where it hangs, the process ends (ops/hanging.py)."""
+    """Runs until SIGINT or SIGTERM; raises WorkerFailed and CannotListen. Where it hangs, the process ends
+    (ops/hanging.py)."""
     torch.set_num_threads(1)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    worker = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+    metrics, health = FlowMetrics(), WorkerHealth(worker)
+    with HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, health.answer) as server:
+        log.info("worker answers about its health", worker=worker, metrics=server.url)
+        _work(settings, worker, metrics, health, stopping)
+
+
+def _work(
+    settings: Settings, worker: str, metrics: FlowMetrics, health: WorkerHealth, stopping: threading.Event
+) -> None:
+    """Waits for what it needs, then runs the flow."""
     kafka = KafkaSettings(settings.kafka)
+    health.waits_for("Kafka, the database and Redis")
     if not wait_for_services(settings, kafka, stopping):
         return
     database = open_database(settings.database.get_secret_value())
     registry = ModelRegistry(database, settings.models)
+    health.waits_for("a first champion: `headgate train`")
     champion = wait_for_champion(registry, stopping)
     if champion is None:
         return
-    uvloop.run(_serve(settings, kafka, database, registry, champion, stopping))
+    log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}")
+    flow = build_flow(settings, kafka, database, registry, champion, metrics, worker)
+    health.works(flow)
+    uvloop.run(_serve(settings, kafka, database, flow, metrics, worker, stopping))
 
 
 @contextmanager
@@ -149,13 +195,11 @@ async def _serve(
     settings: Settings,
     kafka: KafkaSettings,
     database: Database,
-    registry: ModelRegistry,
-    champion: ModelRecord,
+    flow: Flow,
+    metrics: FlowMetrics,
+    worker: str,
     stopping: threading.Event,
 ) -> None:
-    metrics = FlowMetrics()
-    worker = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
-    flow = build_flow(settings, kafka, database, registry, champion, metrics, worker)
     app = build_app(
         AppSettings(
             servers=settings.kafka,
@@ -165,7 +209,6 @@ async def _serve(
         ),
         flow,
     )
-    health = HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, flow.health)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -174,10 +217,9 @@ async def _serve(
         return
     gc.freeze()
     watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics).look)
-    with health, _making_days(database):
+    with _making_days(database):
         flow.start()
         watchdog.start()
-        log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=health.url)
         try:
             await app.start()
             await _until_stopped(app, flow, stop)

@@ -21,8 +21,10 @@ from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult, help_training
 from ops.clock import utc_now
 from ops.compose import choose_device, read_rates
+from ops.health_server import HealthServer
 from ops.jobs.challenge import Progress, RetrainingRules
 from ops.jobs.retrain import LOCK, Outcome, Workplace, retrain_once
+from ops.jobs.retrain_metrics import RetrainingMetrics
 from ops.jobs.retrain_policy import LOCK as POLICY_LOCK
 from ops.jobs.retrain_policy import PolicyOutcome, PolicyRules, PolicyWorkplace, retrain_policy_once
 from ops.jobs.retrain_schedule import Learner, Schedule, retrain_until_stopped, stoppable, stopped_by_signals
@@ -57,8 +59,8 @@ def run_retraining(
     as_json: bool,
 ) -> None:
     """Until the pass is over, or without `once` until a signal; in all processes that torchrun started. only: the name
-    of the model, None for both. Raises AlreadyRunning, BadSchedule, DatabaseUnavailable and, with `once`,
-    TrainingRefused, PolicyTrainingRefused and RetrainingStopped."""
+    of the model, None for both. Raises AlreadyRunning, BadSchedule, DatabaseUnavailable, with `once` TrainingRefused,
+    PolicyTrainingRefused and RetrainingStopped, and without it CannotListen."""
     schedule = Schedule(parse_span(every), new_labels, on_drift)
     with training_processes(choose_device(settings.device)) as them:
         if them.count > 1 and not once:
@@ -72,8 +74,17 @@ def run_retraining(
             if once:
                 retrain_each_once(wanted, work.database)
             else:
-                retrain_until_stopped(wanted, work.database, utc_now, work.stopping)
+                keep_retraining(wanted, work)
         them.share({})
+
+
+def keep_retraining(learners: Sequence[Learner], work: "Work") -> None:
+    """With metrics and health over HTTP, until a signal."""
+    metrics, settings = RetrainingMetrics(), work.settings
+    server = HealthServer(settings.metrics_host, settings.retrain_metrics_port, metrics.registry, metrics.health)
+    with server:
+        log.info("retraining goes on", models=[learner.model_name for learner in learners], metrics=server.url)
+        retrain_until_stopped(learners, work.database, utc_now, work.stopping, metrics)
 
 
 def retrain_each_once(learners: Sequence[Learner], database: Database) -> None:
@@ -110,17 +121,18 @@ class Work:
         ) -> TrainingResult:
             return train_on_one_thread(history, config, progress, checkpoints, self.processes)
 
-        def one_pass() -> None:
+        def one_pass() -> Outcome:
             with progress_bar(self.as_json) as progress:
                 reported = stoppable(progress, self.stopping)
                 work = Workplace(self.database, self.registry, rates, utc_now, reported, trainer)
                 outcome = retrain_once(work, rules)
             self.announce(outcome, outcome_table(outcome))
+            return outcome
 
-        return Learner(MODEL_NAME, LOCK, schedule, one_pass)
+        return Learner(MODEL_NAME, LOCK, schedule, lambda: self.registry.champion(MODEL_NAME), one_pass)
 
     def policy(self, rules: PolicyRules, schedule: Schedule) -> Learner:
-        def one_pass() -> None:
+        def one_pass() -> PolicyOutcome:
             with progress_bar(self.as_json) as progress:
                 work = PolicyWorkplace(
                     self.database,
@@ -132,8 +144,9 @@ class Work:
                 )
                 outcome = retrain_policy_once(work, rules)
             self.announce(outcome, policy_table(outcome))
+            return outcome
 
-        return Learner(POLICY_NAME, POLICY_LOCK, schedule, one_pass)
+        return Learner(POLICY_NAME, POLICY_LOCK, schedule, lambda: self.registry.champion(POLICY_NAME), one_pass)
 
     def announce(self, outcome: Outcome | PolicyOutcome, table: Table) -> None:
         if self.as_json:

@@ -17,9 +17,11 @@ from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingRefused
 from ops.jobs.challenge import Progress
 from ops.jobs.retrain import JOB
+from ops.jobs.retrain_metrics import PassOutcome, RetrainingMetrics
 from storage.database import Database, DatabaseUnavailable
 from storage.drifts import drifted_since
 from storage.exclusive import AlreadyRunning, exclusively
+from storage.registry import ModelRecord
 from storage.training_data import labels_joined_since, latest_run_start
 
 log = structlog.get_logger(__name__)
@@ -59,12 +61,14 @@ def is_due(
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model that is retrained by itself: under which lock, when, and what makes one pass and tells of it."""
+    """A model that is retrained by itself: under which lock, when, who is champion, and what makes one pass and tells
+    of it."""
 
     model_name: str
     lock: str
     schedule: Schedule
-    one_pass: Callable[[], None]
+    champion: Callable[[], ModelRecord | None]
+    one_pass: Callable[[], PassOutcome]
 
 
 def retrain_until_stopped(
@@ -72,25 +76,28 @@ def retrain_until_stopped(
     database: Database,
     clock: Callable[[], datetime],
     stopping: threading.Event,
+    metrics: RetrainingMetrics,
     poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Raises AlreadyRunning where another retraining is under way at the start; later ones are waited for."""
     for learner in learners:
         with exclusively(database, learner.lock):
-            pass
+            metrics.announce(learner.model_name)
     while not stopping.is_set():
         for learner in learners:
             try:
-                retrain_if_due(learner, database, clock)
+                retrain_if_due(learner, database, clock, metrics)
             except RetrainingStopped:
                 return
         stopping.wait(poll_seconds)
 
 
-def retrain_if_due(learner: Learner, database: Database, clock: Callable[[], datetime]) -> None:
+def retrain_if_due(
+    learner: Learner, database: Database, clock: Callable[[], datetime], metrics: RetrainingMetrics
+) -> None:
     """What one model lacks keeps no other from learning. Raises RetrainingStopped."""
     try:
-        latest = latest_run_start(database, learner.model_name, JOB)
+        latest = look(learner, database, metrics)
         if is_due(
             learner.schedule,
             clock(),
@@ -98,11 +105,39 @@ def retrain_if_due(learner: Learner, database: Database, clock: Callable[[], dat
             lambda since: labels_joined_since(database, since),
             lambda since: drifted_since(database, since),
         ):
-            learner.one_pass()
-    except (TrainingRefused, PolicyTrainingRefused) as refusal:
-        log.warning("retraining refused", model=learner.model_name, why=str(refusal))
+            make_pass(learner, metrics)
+            look(learner, database, metrics)
     except (AlreadyRunning, DatabaseUnavailable) as error:
         log.warning("retraining waits", model=learner.model_name, problem=str(error))
+        if isinstance(error, DatabaseUnavailable):
+            metrics.hindered(str(error))
+
+
+def look(learner: Learner, database: Database, metrics: RetrainingMetrics) -> datetime | None:
+    """When the latest pass began. Raises DatabaseUnavailable."""
+    latest, champion = latest_run_start(database, learner.model_name, JOB), learner.champion()
+    metrics.looked(learner.model_name, latest)
+    if champion is None:
+        metrics.champion(learner.model_name, 0, None)
+    else:
+        metrics.champion(learner.model_name, champion.version, champion.promoted_at)
+    return latest
+
+
+def make_pass(learner: Learner, metrics: RetrainingMetrics) -> None:
+    """Raises AlreadyRunning, DatabaseUnavailable, RetrainingStopped, and what is nobody's fault but the code's."""
+    model = learner.model_name
+    try:
+        with metrics.passing(model):
+            outcome = learner.one_pass()
+    except (TrainingRefused, PolicyTrainingRefused) as refusal:
+        log.warning("retraining refused", model=model, why=str(refusal))
+        metrics.ended(model, "refused")
+    except (AlreadyRunning, DatabaseUnavailable):
+        metrics.ended(model, "waited")
+        raise
+    else:
+        metrics.judged(model, outcome)
 
 
 def stopped_by_signals() -> threading.Event:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ops.health_server import HealthServer
+from ops.health_server import CannotListen, HealthServer
 from streams.health import FlowMetrics
 
 
@@ -82,6 +82,20 @@ def test_an_error_in_the_answer_is_a_500_and_the_next_request_is_answered(url: s
     worker.state = {"error": "half built"}
     assert get(f"{url}/ready")[0] == 500
     assert get(f"{url}/live")[0] == 200
+
+
+def test_readiness_is_a_metric_too_and_a_bug_in_it_takes_no_other_metric_away(url: str, worker: Worker) -> None:
+    assert b"\nheadgate_ready 1.0\n" in get(f"{url}/metrics")[2]
+    worker.state = {"ready": False}
+    assert b"\nheadgate_ready 0.0\n" in get(f"{url}/metrics")[2]
+    worker.state = {"error": "half built"}
+    assert b"\nheadgate_ready 0.0\n" in get(f"{url}/metrics")[2]
+
+
+def test_an_address_that_is_taken_is_one_clear_error(url: str, worker: Worker) -> None:
+    port = int(url.rpartition(":")[2])
+    with pytest.raises(CannotListen, match=rf"nothing can listen at 127\.0\.0\.1:{port}.*another port"):
+        HealthServer("127.0.0.1", port, FlowMetrics().registry, worker.health)
 
 
 def test_the_port_is_free_again_afterwards(worker: Worker) -> None:

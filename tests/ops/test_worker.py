@@ -9,7 +9,7 @@ import pytest
 
 from ops import worker
 from ops.compose import WorkerFailed, load_detector, read_rates
-from ops.worker import wait_for_champion
+from ops.worker import WorkerHealth, wait_for_champion
 from storage.database import DatabaseUnavailable
 from streams.kafka import KafkaUnavailable
 
@@ -131,3 +131,19 @@ def test_rates_are_read_by_currency(tmp_path: Path) -> None:
     file.write_text('{"USD": 0.9, "JPY": 0.006}')
     assert read_rates(file) == {"USD": 0.9, "JPY": 0.006}
     assert read_rates(None) == {}
+
+
+def test_a_worker_answers_about_its_health_while_it_waits() -> None:
+    health = WorkerHealth("w-1")
+    health.waits_for("a first champion")
+    waiting = health.answer()
+    assert (waiting["ready"], waiting["worker"]) == (False, "w-1")
+    assert waiting["warnings"] == ["the worker waits for a first champion"]
+
+    class Working:
+        def health(self) -> dict[str, Any]:
+            return {"ready": True}
+
+    flow: Any = Working()
+    health.works(flow)
+    assert health.answer() == {"ready": True}

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,7 @@ def url_of(database: Database) -> str:
 
 def start(database: Database, folder: Path, *arguments: str, stdin: Any = None) -> "subprocess.Popen[str]":
     environment = os.environ | {"HEADGATE_DATABASE": url_of(database), "HEADGATE_MODELS": str(folder / "models")}
-    environment |= {"PYTHONPATH": str(CHECKOUT)}
+    environment |= {"PYTHONPATH": str(CHECKOUT), "HEADGATE_RETRAIN_METRICS_PORT": "0"}
     pipes: Mapping[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, *arguments], env=environment, cwd=folder, text=True, **pipes)
 
@@ -145,7 +147,11 @@ def test_a_second_one_and_one_that_is_told_to_stop_end_with_one_line_each(
         assert [status for status, _ in runs(database)] == ["failed"]
     with headgate_retrain(database, tmp_path, "--every", "24h", "--json", *QUICK) as loop:
         assert loop.stdout is not None
+        assert loop.stderr is not None
+        url = next(found[1] for line in loop.stderr if (found := re.search(r"metrics=(http://\S+)", line)))
         assert json.loads(loop.stdout.readline())["decision"] == "first model"
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            assert b'headgate_retrain_champion_version{model="fraud"} ' in answer.read()
         loop.send_signal(signal.SIGTERM)
         output, errors = loop.communicate(timeout=60)
         assert (loop.returncode, output) == (0, "")

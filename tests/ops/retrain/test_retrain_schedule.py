@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 from models.sequences import TrainingRefused
 from ops.jobs.retrain import JOB, LOCK, Outcome
 from ops.jobs.retrain_command import BadSchedule, parse_span
+from ops.jobs.retrain_metrics import RetrainingMetrics
 from ops.jobs.retrain_schedule import Learner, RetrainingStopped, Schedule, is_due, retrain_until_stopped, stoppable
 from storage.database import Database, DatabaseUnavailable
 from storage.drifts import DriftRecord, record_drifts
 from storage.exclusive import AlreadyRunning, exclusively
+from storage.registry import ModelRecord, ModelRegistry
 from storage.training_data import finish_training_run, start_training_run
 from streams.detection import MODEL_NAME
 from tests.storage.rows import RowMaker
@@ -32,6 +35,8 @@ class Loop:
         self.ends = list(ends)
         self.announced: list[Outcome] = []
         self.stopping = threading.Event()
+        self.metrics = RetrainingMetrics()
+        self.champion: ModelRecord | None = None
         self.polls = 0
 
     def one_pass(self) -> Outcome:
@@ -50,8 +55,15 @@ class Loop:
         return NOW
 
     def run(self, schedule: Schedule = DAILY) -> None:
-        learner = Learner(MODEL_NAME, LOCK, schedule, lambda: self.announced.append(self.one_pass()))
-        retrain_until_stopped([learner], self.database, self.clock, self.stopping, poll_seconds=0.0)
+        learner = Learner(MODEL_NAME, LOCK, schedule, lambda: self.champion, self.announced_pass)
+        retrain_until_stopped([learner], self.database, self.clock, self.stopping, self.metrics, poll_seconds=0.0)
+
+    def announced_pass(self) -> Outcome:
+        self.announced.append(self.one_pass())
+        return self.announced[-1]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"headgate_retrain_{name}", {"model": MODEL_NAME} | labels)
 
 
 def ran(database: Database, hours_ago: float, status: str = "refused", job: str = JOB) -> None:
@@ -120,6 +132,61 @@ def test_refusals_and_absent_services_do_not_end_the_loop(database: Database) ->
     loop = Loop(database, *troubles, DONE)
     loop.run()
     assert (loop.ends, loop.announced) == ([], [DONE])
+
+
+def test_each_pass_is_counted_by_its_end_and_what_taught_the_challenger_shows(database: Database) -> None:
+    judged = Outcome("refuse", "worse", "fraud:1", "fraud:2", metrics={"events": 4_000.0})
+    loop = Loop(
+        database, TrainingRefused("too few"), AlreadyRunning("another"), judged, Outcome("promote", "better", None)
+    )
+    loop.run()
+    ends = ("promoted", "kept", "refused", "waited")
+    assert [loop.metric("passes_total", outcome=end) for end in ends] == [1, 1, 1, 1]
+    assert loop.metric("training_events") == 4_000
+    assert loop.metric("running") == 0
+    seconds = loop.metric("last_pass_seconds")
+    assert seconds is not None
+    assert seconds >= 0
+
+
+def test_a_pass_shows_while_it_runs(database: Database) -> None:
+    loop = Loop(database, DONE)
+    seen: list[object] = []
+    passing = loop.one_pass
+
+    def one_pass() -> Outcome:
+        seen.extend([loop.metric("running"), loop.metrics.health()["learning"]])
+        return passing()
+
+    loop.one_pass = one_pass  # type: ignore[method-assign]
+    loop.run()
+    assert seen == [1, MODEL_NAME]
+    assert loop.metrics.health() == {"ready": True, "learning": None, "problem": None}
+
+
+def test_the_latest_pass_and_the_champion_show_whoever_made_them(database: Database, tmp_path: Path) -> None:
+    loop = Loop(database, DONE)
+    loop.run(Schedule(timedelta(days=1)))
+    assert (loop.metric("last_pass_at_seconds"), loop.metric("champion_version")) == (None, 0)
+    ran(database, 2)
+    registry = ModelRegistry(database, str(tmp_path / "models"))
+    loop = Loop(database, DONE)
+    loop.champion = registry.register(
+        MODEL_NAME, "detector", b"model", feature_schema=1, metrics={}, clock=lambda: NOW - 3 * HOUR, alias="champion"
+    )
+    loop.run()
+    assert loop.metric("last_pass_at_seconds") == (NOW - 2 * HOUR).timestamp()
+    assert loop.metric("champion_version") == 1
+    assert loop.metric("champion_promoted_at_seconds") == (NOW - 3 * HOUR).timestamp()
+
+
+def test_a_loop_whose_database_is_away_is_not_ready_until_it_is_back(database: Database) -> None:
+    loop = Loop(database, DatabaseUnavailable("away"))
+    assert not loop.metrics.health()["ready"]
+    loop.run()
+    assert loop.metrics.health() == {"ready": False, "learning": None, "problem": "away"}
+    Loop.run(again := Loop(database, DONE))
+    assert again.metrics.health()["ready"]
 
 
 def test_other_errors_end_it_and_so_does_a_signal_during_a_pass(database: Database) -> None:
