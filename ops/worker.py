@@ -91,14 +91,13 @@ def run_worker(settings: Settings) -> None:
     worker = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
     metrics, health = FlowMetrics(), WorkerHealth(worker)
     with HealthServer(settings.metrics_host, settings.metrics_port, metrics.registry, health.answer) as server:
-        log.info("worker answers about its health", worker=worker, metrics=server.url)
-        _work(settings, worker, metrics, health, stopping)
+        _work(settings, worker, metrics, health, server.url, stopping)
 
 
 def _work(
-    settings: Settings, worker: str, metrics: FlowMetrics, health: WorkerHealth, stopping: threading.Event
+    settings: Settings, worker: str, metrics: FlowMetrics, health: WorkerHealth, url: str, stopping: threading.Event
 ) -> None:
-    """Waits for what it needs, then runs the flow."""
+    """Waits for what it needs, then runs the flow. url: where metrics and health are."""
     kafka = KafkaSettings(settings.kafka)
     health.waits_for("Kafka, the database and Redis")
     if not wait_for_services(settings, kafka, stopping):
@@ -109,9 +108,9 @@ def _work(
     champion = wait_for_champion(registry, stopping)
     if champion is None:
         return
-    log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}")
     flow = build_flow(settings, kafka, database, registry, champion, metrics, worker)
     health.works(flow)
+    log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=url)
     uvloop.run(_serve(settings, kafka, database, flow, metrics, worker, stopping))
 
 
