@@ -1,7 +1,8 @@
-"""The parts of docs/ that repeat what the code says: settings, commands and metrics, rendered from the code.
+"""The parts of docs/ that repeat what the code says: settings, commands, metrics and asyncapi.json, rendered from the
+code.
 
-`python -m ops.documentation` writes them into their pages; a test fails while a page says something else. Each page
-has its own words around the generated part, which lies between two comments.
+`python -m ops.documentation` writes them; a test fails while one says something else. A page has its own words around
+the generated part, which lies between two comments; asyncapi.json is generated whole.
 """
 
 import re
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.testing import CliRunner
 
+from ops import asyncapi
 from ops.cli import cli
 from ops.dashboard.metrics import DashboardMetrics
 from ops.health_server import ReadinessMetric
@@ -29,6 +31,7 @@ COMMAND = "python -m ops.documentation"
 BEGIN = f"<!-- Generated from the code; to write it again: {COMMAND} -->\n"
 END = "<!-- End of the generated part -->\n"
 HELP_WIDTH = 110
+ASYNCAPI_FILE = "asyncapi.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ def commands() -> str:
 
 def metrics() -> str:
     return _table(("metric", "type", "labels", "meaning"), _metric_rows())
+
+
+def asyncapi_document() -> str:
+    return asyncapi.document((DOCS / "contract.md").read_text())
 
 
 def command_paths() -> list[str]:
@@ -83,6 +90,8 @@ def main() -> None:
         page = DOCS / name
         page.write_text(with_generated_part(page.read_text(), render()))
         print(f"docs/{name} is up to date")
+    (DOCS / ASYNCAPI_FILE).write_text(asyncapi_document())
+    print(f"docs/{ASYNCAPI_FILE} is up to date")
 
 
 def _leaves(command: Any, path: str) -> Iterator[str]:

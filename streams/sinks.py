@@ -64,6 +64,19 @@ def slate_view(row: RecommendationRow) -> SlateView:
     return SlateView(row.user_id, contract.encode(recommendation_message(row)))
 
 
+def dead_letter_headers(row: DeadLetterRow) -> dict[str, str]:
+    """The contract's headers of a stored dead letter."""
+    return {
+        "source_topic": row.topic,
+        "source_partition": str(row.source_partition),
+        "source_offset": str(row.source_offset),
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+        "payload_bytes": str(row.payload_bytes or 0),
+        "sha256": row.sha256 or "",
+    }
+
+
 class KafkaSink:
     """`alerts`, `recommendations`, `dead-letters`, `predictions` and `model-updates`. The producer is idempotent and
     does not linger."""
@@ -121,20 +134,11 @@ class KafkaSink:
         return self._dead_letter(row)
 
     def _dead_letter(self, row: DeadLetterRow) -> dict[str, Any]:
-        headers = {
-            "source_topic": row.topic,
-            "source_partition": str(row.source_partition),
-            "source_offset": str(row.source_offset),
-            "error_code": row.error_code,
-            "error_message": row.error_message,
-            "payload_bytes": str(row.payload_bytes or 0),
-            "sha256": row.sha256 or "",
-        }
         return {
             "topic": f"{self._prefix}dead-letters",
             "key": row.record_key,
             "value": row.payload,
-            "headers": [(name, value.encode()) for name, value in headers.items()],
+            "headers": [(name, value.encode()) for name, value in dead_letter_headers(row).items()],
         }
 
 
