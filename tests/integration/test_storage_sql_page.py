@@ -1,8 +1,9 @@
-"""docs/sql.md says what is there: every query of the page runs, every table and column is on it."""
+"""docs/sql.md says what is there: every query of the page runs, every table and column is on it. The queries of
+docs/operations.md run too."""
 
 import re
 from collections.abc import Iterator
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from storage.tables import Base
 from storage.views import ANALYST_VIEWS, READER_ROLE
 from tests.storage.rows import RowMaker
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sql.md").read_text()
+OPERATIONS = (DOCS / "operations.md").read_text()
 
 
 def blocks(page: str) -> list[str]:
@@ -29,7 +32,8 @@ def section(heading: str) -> str:
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[Database]:
-    """Two days with flagged and missed frauds, alerts of two models, slates of two policies, a dead letter."""
+    """Flagged and missed frauds, alerts of two models, slates of two policies, an item, a dead letter, a training, a
+    drift."""
     upgrade(postgres_url)
     database = open_database(postgres_url)
     rows = RowMaker(database)
@@ -45,13 +49,18 @@ def database(postgres_url: str) -> Iterator[Database]:
     rows.label("f2", "legitimate", event_id="event-2")
     rows.label("f3", "fraud", event_id="event-3")
     rows.dead_letter()
+    rows.item("i1")
+    rows.model("detector", 1, alias="champion")
+    rows.training_run("detector", 1)
+    rows.drift("amount")
     yield database
     database.engine.dispose()
 
 
 def test_the_page_has_its_queries() -> None:
     assert len(blocks(section("## Queries"))) >= 8
-    assert len(blocks(section("## For operators"))) == 3
+    assert len(blocks(section("## For operators"))) >= 9
+    assert len(blocks(OPERATIONS)) >= 12
 
 
 @pytest.mark.parametrize("query", blocks(section("## Queries")))
@@ -62,7 +71,7 @@ def test_a_reader_gets_an_answer_to_each_query(database: Database, query: str) -
 
 
 def test_operators_find_no_broken_partition_what_was_given_up_and_the_dead_letter(database: Database) -> None:
-    audit, given_up, refused = blocks(section("## For operators"))
+    audit, given_up, refused, *_ = blocks(section("## For operators"))
     with database.reading() as connection:
         assert connection.exec_driver_sql(audit).all() == []
         (row,) = connection.exec_driver_sql(refused).all()
@@ -78,6 +87,25 @@ def test_operators_find_no_broken_partition_what_was_given_up_and_the_dead_lette
         (row,) = connection.exec_driver_sql(given_up).all()
         assert (row.topic, row.records, row.accepted_by, row.why) == ("t", 1, "anna", "too late")
         transaction.rollback()
+
+
+@pytest.mark.parametrize("query", blocks(section("## For operators"))[3:])
+def test_an_operator_gets_an_answer_to_each_further_query(database: Database, query: str) -> None:
+    with database.reading() as connection:
+        assert connection.exec_driver_sql(query).all() != []
+
+
+@pytest.mark.parametrize("query", blocks(OPERATIONS))
+def test_each_query_for_an_incident_runs(database: Database, query: str) -> None:
+    with database.reading() as connection:
+        assert connection.exec_driver_sql(query).returns_rows
+
+
+def test_the_share_of_the_catalogue_that_is_shown_counts_items_once(database: Database) -> None:
+    RowMaker(database, count(1000)).item("never shown")
+    with database.reading() as connection:
+        (row,) = connection.exec_driver_sql(blocks(section("## For operators"))[-1]).all()
+    assert (row.available, row.shown, float(row.coverage)) == (2, 1, 0.5)
 
 
 def test_the_role_can_be_granted_and_made_as_the_page_says(database: Database) -> None:

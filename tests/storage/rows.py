@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import count
 from typing import Any
+from zlib import crc32
 
 from sqlalchemy import insert
 
@@ -163,6 +164,63 @@ class RowMaker:
             "sha256": "00",
         }
         return self.insert(tables.DeadLetter, defaults | values)
+
+    def item(self, item_id: str, **values: Any) -> dict[str, Any]:
+        defaults = {
+            "item_id": item_id,
+            "item_key": crc32(item_id.encode()),
+            "topic_generation": 1,
+            "source_partition": 0,
+            "source_offset": next(self.offsets),
+            "recorded_at": NOON,
+            "title": f"title of {item_id}",
+            "available": True,
+            "deleted": False,
+        }
+        return self.insert(tables.Item, defaults | values)
+
+    def model(self, name: str, version: int, **values: Any) -> dict[str, Any]:
+        defaults = {
+            "name": name,
+            "version": version,
+            "kind": "detector",
+            "created_at": NOON,
+            "artifact": f"{name}-{version}.safetensors",
+            "sha256": "00",
+            "size_bytes": 1,
+            "feature_schema": 1,
+            "metrics": {"average_precision": 0.75, "alerts_per_day": 2},
+            "alias": None,
+        }
+        return self.insert(tables.Model, defaults | values)
+
+    def training_run(self, name: str, version: int, **values: Any) -> dict[str, Any]:
+        """One that promoted this version."""
+        defaults = {
+            "run_id": f"run of {name}:{version}",
+            "model_name": name,
+            "model_version": version,
+            "started_at": NOON,
+            "finished_at": NOON,
+            "status": "succeeded",
+            "config": {},
+            "metrics": {},
+            "message": "promoted: not worse",
+        }
+        return self.insert(tables.TrainingRun, defaults | values)
+
+    def drift(self, subject: str, **values: Any) -> dict[str, Any]:
+        defaults = {
+            "day": TODAY,
+            "model": "detector:1",
+            "detector": "psi",
+            "subject": subject,
+            "detected_at": NOON,
+            "value": 0.5,
+            "bound": 0.25,
+            "worker": "w1",
+        }
+        return self.insert(tables.Drift, defaults | values)
 
     def _log_key(self, values: dict[str, Any]) -> dict[str, Any]:
         offset = values["source_offset"] if "source_offset" in values else next(self.offsets)
