@@ -4,19 +4,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from streams.kafka import topic_configurations
 from tests.deployment import CHECKOUT, Deployment, wait_until
 from tests.flow_fixtures import Deploy
+from tests.integration.pages import Page, addresses, run, run_python
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -26,7 +21,7 @@ pytestmark = [
     ),
 ]
 
-README = (CHECKOUT / "README.md").read_text()
+README = Page("README.md")
 #: What the settings' defaults make of Redis keys, which the snippets rely on.
 REDIS_PREFIX = "headgate:"
 #: Redis keys that end with a field of an alert.
@@ -35,57 +30,17 @@ KEYS = {"alert": "alert_id", "risk": "account_id"}
 
 def snippets(language: str) -> list[str]:
     """Those of the section that is to be run."""
-    _, _, rest = README.partition("## Produce, consume, query\n")
-    return re.findall(rf"```{language}\n(.*?)```", re.split(r"\n## ", rest)[0], re.DOTALL)
+    return README.snippets(language, "## Produce, consume, query")
 
 
 @pytest.fixture
-def topic_prefix(kafka_servers: str) -> Iterator[str]:
-    """None, as in the README: so the topics must not outlive the test."""
-    delete_topics(kafka_servers)
-    yield ""
-    delete_topics(kafka_servers)
-
-
-def delete_topics(servers: str) -> None:
-    admin = AdminClient({"bootstrap.servers": servers})
-    names = set(topic_configurations("", 1_000_000))
-    present = names & admin.list_topics(timeout=10).topics.keys()
-    for future in admin.delete_topics(sorted(present)).values() if present else ():
-        try:
-            future.result(15)
-        except KafkaException as error:
-            raise AssertionError(f"a topic could not be deleted: {error}") from error
-    wait_until("the topics are gone", lambda: not names & admin.list_topics(timeout=10).topics.keys())
+def topic_prefix(no_prefix: str) -> str:
+    return no_prefix
 
 
 @pytest.fixture
 def deployment(deploy: Deploy) -> Deployment:
     return deploy(REDIS_PREFIX=REDIS_PREFIX)
-
-
-def run(deployment: Deployment, command: list[str], snippet: str) -> str:
-    """A snippet in a process that knows the three addresses and nothing else; its standard output."""
-    addresses = {
-        "HEADGATE_KAFKA": deployment.kafka,
-        "HEADGATE_REDIS": deployment.redis_url,
-        "HEADGATE_DATABASE": deployment.database_url,
-    }
-    result = subprocess.run(
-        command,
-        input=snippet,
-        env=addresses | {"PATH": os.environ["PATH"]},
-        cwd=deployment.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode == 0, f"{snippet}\n{result.stdout}{result.stderr}"
-    return result.stdout
-
-
-def run_python(deployment: Deployment, snippet: str) -> str:
-    return run(deployment, [sys.executable, "-I", "-"], snippet)
 
 
 def test_the_snippets_are_at_most_ten_lines_each() -> None:
@@ -112,7 +67,7 @@ def test_the_readmes_snippets_make_predictions_an_alert_and_a_verdict(deployment
 
     # Ten events through kafka-python and one through kcat are rows of v_predictions.
     run_python(deployment, produce)
-    run(deployment, ["bash", "-eu"], kcat)
+    run(["bash", "-eu"], kcat, deployment.folder, addresses(deployment))
     deployment.wait_outcomes(11)
     rows = {row.event_id: row for row in deployment.sql("SELECT * FROM v_predictions")}
     assert set(rows) == {f"readme-{number}" for number in range(10)} | {"readme-kcat"}
