@@ -1,13 +1,19 @@
-"""The documentation and the code say the same: settings, commands, metrics, files and links."""
+"""The documentation and the code say the same: settings, commands, metrics, views, files and links."""
 
 import re
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+from prometheus_client import generate_latest
 
 from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands, metrics, with_generated_part
 from ops.settings import settings_table
-from tests.ops.deploy.artefacts import COMING_COMMANDS, COMING_SETTINGS
+from storage.database import open_database, upgrade
+from storage.views import ANALYST_VIEWS
+from streams.health import FlowMetrics
+from streams.recommendation_metrics import RecommendationMetrics
+from streams.state_metrics import StateMetrics
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
@@ -62,16 +68,28 @@ def test_every_command_that_is_named_anywhere_exists() -> None:
     assert unknown == set()
 
 
-def test_every_option_in_the_readmes_commands_exists() -> None:
-    lines = re.findall(r"^headgate [^#\n]*", (ROOT / "README.md").read_text(), re.MULTILINE)
-    unknown = set()
+def options_in(page: Path) -> list[tuple[str, str]]:
+    """(command, option) of the command lines in a page's blocks of code."""
+    blocks = "".join(re.findall(r"^```\w+\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^headgate [^#\n]*", blocks.replace("\\\n", " "), re.MULTILINE)
+    found = []
     for line in lines:
-        path = max((path for path in command_paths() if line.startswith(path)), key=len)
-        _, _, rest = commands().partition(f"## {path}\n")
-        known = set(re.findall(r"--[a-z-]+", rest.split("\n## ")[0]))
-        unknown |= {(path, option) for option in re.findall(r"--[a-z-]+", line) if option not in known}
+        command = max((path for path in command_paths() if f"{line} ".startswith(f"{path} ")), key=len)
+        found += [(command, option) for option in re.findall(r"(?<= )--[a-z-]+", line)]
+    return found
 
-    assert len(lines) >= 5
+
+def test_every_option_in_a_pages_command_lines_exists() -> None:
+    help_texts = dict(re.findall(r"^## (headgate [^\n]+)\n\n```text\n(.*?)^```", commands(), re.DOTALL | re.MULTILINE))
+    known = {command: set(re.findall(r"--[a-z-]+", help_text)) for command, help_text in help_texts.items()}
+    unknown = {
+        (command, option, named(page))
+        for page in PAGES
+        for command, option in options_in(page)
+        if option not in known[command]
+    }
+
+    assert len(options_in(ROOT / "README.md")) >= 5
     assert unknown == set()
 
 
@@ -122,3 +140,52 @@ def test_every_label_of_a_metric_is_explained() -> None:
     first_cells = [line.split("|")[1] for line in rest.split("\n\n")[0].splitlines()]
 
     assert labels == set(re.findall(r"`(\w+)`", "".join(first_cells)))
+
+
+def test_every_metric_that_the_code_makes_is_on_the_metrics_page() -> None:
+    page = (DOCS / "metrics.md").read_text()
+    pattern = re.compile(r'\b(Counter|Gauge|Histogram|Summary)\(\s*"(headgate_\w+)"')
+    made = {
+        f"{name.removesuffix('_total')}_total" if kind == "Counter" else name
+        for path in CODE
+        for kind, name in pattern.findall(path.read_text())
+    }
+
+    assert len(made) >= 40
+    assert {name for name in made if f"| `{name}` |" not in page} == set()
+
+
+VIEWS = sorted(path.stem for path in (ROOT / "storage" / "views").glob("*.sql"))
+
+
+def is_internal(view: str) -> bool:
+    """Whether the comment at the top of a view's file says so."""
+    return "Internal." in (ROOT / "storage" / "views" / f"{view}.sql").read_text().partition("CREATE VIEW")[0]
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> sqlalchemy.Inspector:
+    url = f"sqlite:///{tmp_path_factory.mktemp('schema')}/headgate.db"
+    upgrade(url)
+    return sqlalchemy.inspect(open_database(url).engine)
+
+
+@pytest.mark.parametrize("view", [view for view in VIEWS if not is_internal(view)])
+def test_every_view_for_users_is_on_the_sql_page_with_its_columns(view: str, schema: sqlalchemy.Inspector) -> None:
+    _, heading, rest = (DOCS / "sql.md").read_text().partition(f"\n### {view}\n")
+    described = re.findall(r"^\| `(\w+)` \|", rest.partition("\n## ")[0].partition("\n### ")[0], re.MULTILINE)
+
+    assert heading
+    assert described == [column["name"] for column in schema.get_columns(view)]
+    assert view in ANALYST_VIEWS
+
+
+def test_views_that_users_may_read_are_not_called_internal() -> None:
+    assert {view for view in VIEWS if not is_internal(view)} == set(ANALYST_VIEWS)
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    files = [*DOCS.glob("*.md"), DOCS / "asyncapi.json"]
+
+    assert {path.name for path in files if path.name != "README.md" and f"]({path.name})" not in index} == set()
