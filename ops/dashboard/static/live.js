@@ -9,7 +9,7 @@ import { createStore } from "./store.js";
 const KEPT_ALERTS = 30;
 const KEPT_WARNINGS = 20;
 const KEPT_RATES = 120;
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 40_000;
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
@@ -93,7 +93,7 @@ async function readUntilLost(signal) {
       for (const event of events(value)) take(event);
     }
   } catch (error) {
-    if (silence.signal.aborted) return "Nothing has come over the live connection for 15 seconds.";
+    if (silence.signal.aborted) return "The live connection has been silent for too long.";
     return error.name === "ApiError" ? error.message : "The live connection broke off.";
   } finally {
     clearTimeout(timer);

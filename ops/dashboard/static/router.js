@@ -19,8 +19,10 @@ export function address(parts, query = {}) {
   return `#/${parts.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
+/** At once: a key that is pressed next means what the address then says. */
 export function go(parts, query = {}) {
   location.hash = address(parts, query);
+  route.set(parse(location.hash));
 }
 
 /** Changes the address without a step in the history, for filters. */

@@ -5,7 +5,8 @@ import { createStore } from "./store.js";
 
 const LOOK_AGAIN_MS = [700, 1_000, 1_500, 2_000, 3_000, 4_000, 6_000, 8_000];
 
-/** alert id -> { label, state: "sending", "sent", "joined", "late" or "failed", message, alert: once joined }. */
+/** alert id -> { label, state: "sending", "sent", "joined", "late" or "failed", message, alert: as it was
+ * once a label was joined }. */
 export const verdicts = createStore({});
 
 /** Sends a label and follows it. The outcome is in `verdicts`. */
@@ -38,5 +39,5 @@ async function follow(alertId, label, feedbackId) {
 }
 
 function note(alertId, verdict) {
-  verdicts.set((before) => ({ ...before, [alertId]: verdict }));
+  verdicts.set((before) => ({ ...before, [alertId]: { alert: before[alertId]?.alert, ...verdict } }));
 }

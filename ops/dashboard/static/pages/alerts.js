@@ -27,7 +27,8 @@ export function AlertsPage({ path, query }) {
   const open = (id) => go(["alerts", id], query);
   const close = () => {
     go(["alerts"], query);
-    focusRow(openId);
+    // Once the list is drawn: the row may have been hidden while the alert was open.
+    requestAnimationFrame(() => focusRow(openId));
   };
   const move = (by) => {
     const place = alerts.findIndex((alert) => alert.alert_id === current());
@@ -108,7 +109,7 @@ function Fresh({ show, since }) {
   return html`<button type="button" class="fresh" onClick=${show}>${format.plural(arrived - since, "new alert", "new alerts")}: show</button>`;
 }
 
+/** At once: a verdict that is given next is about the row that has the focus. */
 function focusRow(id) {
-  // After the list is drawn: the row may have been hidden while the alert was open.
-  requestAnimationFrame(() => document.querySelector(`[data-alert="${CSS.escape(id)}"]`)?.focus());
+  document.querySelector(`[data-alert="${CSS.escape(id)}"]`)?.focus();
 }

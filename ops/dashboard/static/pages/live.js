@@ -82,7 +82,7 @@ function NewAlerts({ alerts }) {
   useEvery(30_000, () => tick((before) => before + 1));
   return html`<section class="card" aria-labelledby="new-alerts">
     <h2 id="new-alerts">Newest alerts</h2>
-    ${alerts.length === 0 && html`<${Empty} title="No alerts yet">They appear here by themselves. Produce transactions to the topic
+    ${alerts.length === 0 && html`<${Empty} title="No alerts yet">They appear here by themselves. Produce transactions to the topic${" "}
       <code>transactions</code>, or start <code>make demo</code> for simulated ones.<//>`}
     <ul class="stream">${alerts.slice(0, SHOWN_ALERTS).map((alert) => html`<li key=${alert.alert_id}>
       <a href=${address(["alerts", alert.alert_id])}>

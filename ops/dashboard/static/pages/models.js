@@ -68,10 +68,9 @@ function Detection() {
   return html`<section class="card" aria-labelledby="detection"><h2 id="detection">Detection by day</h2>
     <p class="note">Precision: of the flagged events with a label, the share that was fraud. Recall: of the known frauds, the
       share that was flagged. Labels come late, so the newest days change most.</p>
-    <${Loaded} from=${detection}>${({ as_of: asOf, days }) => html`<${AsOf} at=${asOf}>
+    <${Loaded} from=${detection}>${({ as_of: asOf, days }) => html`<${AsOf} at=${asOf} again=${detection.reload}>
       ${days.length === 0 ? html`<${Empty} title="No days yet">Once transactions are scored and labelled, they are counted here.<//>` : html`
-        <div class="charts"><${Measure} days=${days} name="precision" /><${Measure} days=${days} name="recall" /></div>
-        <p class="note">As of <${Time} at=${asOf} /></p>`}<//>`}<//></section>`;
+        <div class="charts"><${Measure} days=${days} name="precision" /><${Measure} days=${days} name="recall" /></div>`}<//>`}<//></section>`;
 }
 
 function Measure({ days, name }) {

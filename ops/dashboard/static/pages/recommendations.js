@@ -7,7 +7,7 @@ import * as format from "../format.js";
 import { useLoad } from "../hooks.js";
 import { Figure, Figures } from "../parts/figures.js";
 import { AsOf, Empty, Loaded } from "../parts/states.js";
-import { OpeningHeading, Time } from "../parts/text.js";
+import { OpeningHeading } from "../parts/text.js";
 import { html } from "../view.js";
 import { ItemLookup } from "./item.js";
 import { SlateLookup } from "./slate.js";
@@ -27,9 +27,9 @@ function Rewards() {
   return html`<section class="card" aria-labelledby="rewards"><h2 id="rewards">Reward per slate</h2>
     <p class="note">What users did with a slate, in points: a click 1, a like 2, a purchase 5, a dislike −2. Some users always get
       chance (<code>random</code>): what a policy earns above it is what it has learned. Shaded: the 95% interval.</p>
-    <${Loaded} from=${rewards}>${({ as_of: asOf, days }) => html`<${AsOf} at=${asOf}>${days.length === 0
+    <${Loaded} from=${rewards}>${({ as_of: asOf, days }) => html`<${AsOf} at=${asOf} again=${rewards.reload}>${days.length === 0
       ? html`<${Empty} title="No slates yet">Produce <code>items</code> and <code>engagements</code>; slates and what they earn are counted here by day.<//>`
-      : html`<${RewardLines} days=${days} /><p class="note">As of <${Time} at=${asOf} /></p>`}<//>`}<//></section>`;
+      : html`<${RewardLines} days=${days} />`}<//>`}<//></section>`;
 }
 
 function RewardLines({ days }) {
@@ -66,12 +66,11 @@ function summary(days) {
 function Coverage() {
   const coverage = useLoad(getCoverage);
   return html`<section class="card" aria-labelledby="coverage"><h2 id="coverage">Coverage</h2>
-    <${Loaded} from=${coverage}>${(data) => html`<${AsOf} at=${data.as_of}>
+    <${Loaded} from=${coverage}>${(data) => html`<${AsOf} at=${data.as_of} again=${coverage.reload}>
       <${Figures}>
         <${Figure} name="Of the catalogue shown" value=${format.share(data.share)} note="available items in any slate of the last day">
           <div class="track" aria-hidden="true"><div class="fill calm" style=${{ width: `${(data.share ?? 0) * 100}%` }}></div></div><//>
         <${Figure} name="Items shown" value=${format.count(data.shown)} note=${`of ${format.count(data.available)} available`} />
         <${Figure} name="Slates" value=${format.count(data.slates)} note="in the last day" />
-      <//>
-      <p class="note">As of <${Time} at=${data.as_of} /></p><//>`}<//></section>`;
+      <//><//>`}<//></section>`;
 }

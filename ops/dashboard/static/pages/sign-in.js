@@ -1,9 +1,11 @@
 // Asks for the token that the service wants to see.
 
-import { html, useState } from "../view.js";
+import { html, useEffect, useRef, useState } from "../view.js";
 
 export function SignIn({ signIn, message }) {
   const [secret, setSecret] = useState("");
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
   const submit = (event) => {
     event.preventDefault();
     signIn(secret.trim());
@@ -14,7 +16,7 @@ export function SignIn({ signIn, message }) {
       one for each role.</p>
     ${message && html`<p class="failure" role="alert">${message}</p>`}
     <label class="field">Token
-      <input type="password" autocomplete="current-password" required value=${secret} onInput=${(event) => setSecret(event.target.value)} />
+      <input ref=${field} type="password" autocomplete="current-password" required value=${secret} onInput=${(event) => setSecret(event.target.value)} />
     </label>
     <p class="note">It is kept for this tab only, until you close it.</p>
     <button type="submit" class="primary">Go on</button>

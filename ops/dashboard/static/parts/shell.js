@@ -44,7 +44,7 @@ export function Banner() {
   const away = Object.entries(status?.services ?? {}).filter(([, there]) => !there).map(([name]) => SERVICES[name] ?? name);
   if (away.length === 0) return null;
   return html`<div class="banner" role="alert">${away.join(" and ")} ${away.length > 1 ? "are" : "is"} away.
-    What depends on ${away.length > 1 ? "them" : "it"} is missing here until ${away.length > 1 ? "they are" : "it is"} back.
+    What depends on ${away.length > 1 ? "them" : "it"} is missing here until ${away.length > 1 ? "they are" : "it is"} back.${" "}
     <code>headgate doctor</code> says more.</div>`;
 }
 

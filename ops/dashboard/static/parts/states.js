@@ -1,6 +1,10 @@
 // What stands where data would: loading, nothing there yet, something went wrong.
 
+import { useEvery } from "../hooks.js";
 import { html } from "../view.js";
+import { Time } from "./text.js";
+
+const BEING_MADE_MS = 3_000;
 
 export function Loading({ what = "Loading" }) {
   return html`<p class="loading" role="status">${what} …</p>`;
@@ -28,7 +32,9 @@ export function Loaded({ from, what, children }) {
   </div>`;
 }
 
-/** When a figure that is computed in the background is from; null while the first is being made. */
-export function AsOf({ at, children }) {
-  return at ? children : html`<${Empty} title="Being computed">The service makes this in the background. Look again in a minute.<//>`;
+/** What is computed in the background. at: when it was; null while the first is being made, which is asked for again. */
+export function AsOf({ at, again, children }) {
+  useEvery(BEING_MADE_MS, () => !at && again());
+  if (!at) return html`<${Empty} title="Being computed">The service makes this in the background. It appears here once it is there.<//>`;
+  return html`${children}<p class="note">As of <${Time} at=${at} /></p>`;
 }
