@@ -47,8 +47,8 @@ SERVICE_FIXTURES = {
 
 
 class OneProcessForFaults(LoadFileScheduling):  # type: ignore[misc]
-    """Which tests share a process where several run them: those of a file, and all that break services under load, since
-    two of them at once would take each other's time."""
+    """Which tests share a process where several run them: those of a file, and all that break services under load,
+    since two of them at once would take each other's time."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)

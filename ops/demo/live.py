@@ -77,6 +77,7 @@ class Watch:
         teacher: Teacher,
         *,
         model: str,
+        dashboard: str,
         exports: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
@@ -87,6 +88,7 @@ class Watch:
         self._shop = shop
         self._teacher = teacher
         self._model = model
+        self._dashboard = dashboard
         self._exports = exports
         self._clock = clock
         self.began = clock()
@@ -141,5 +143,6 @@ class Watch:
             learning=self._teacher.note,
             newest=newest,
             model=self._model,
+            dashboard=self._dashboard,
             exports=self._exports,
         )

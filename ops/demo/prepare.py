@@ -4,6 +4,7 @@ Services that the user gave are treated with care: topics and Redis keys get a p
 removed at the end, and a database whose champion is a real model is refused.
 """
 
+import socket
 import threading
 import time
 import urllib.error
@@ -89,6 +90,8 @@ def demo_settings(given: Settings, services: EmbeddedServices) -> Settings:
         "models": str(services.folder / "models"),
         "state": str(services.folder / "state"),
         "metrics_port": free_port(),
+        "dashboard_host": LOOPBACK,
+        "dashboard_port": port_or_another(given.dashboard_port),
         "alert_max_age_seconds": ALERT_MAX_AGE_SECONDS,
         "alert_rule": "registered",  # ten minutes of history, with days' worth of events, mislead a budget per day
         "random_holdout": RANDOM_HOLDOUT,
@@ -139,6 +142,35 @@ def start_worker(settings: Settings, folder: Path) -> Service:
         environment=settings.environment(),
     )
     return start_service(command)
+
+
+def start_dashboard(settings: Settings, folder: Path) -> Service:
+    """The ordinary `headgate dashboard`; returns at once. The demo goes on without it."""
+    work = folder / "dashboard"
+    work.mkdir()
+    command = ServerCommand(
+        name="dashboard",
+        arguments=[*this_program(), "dashboard"],
+        folder=work,
+        port=settings.dashboard_port,
+        url=f"http://{LOOPBACK}:{settings.dashboard_port}",
+        probe=lambda: None,
+        environment=settings.environment(),
+    )
+    return start_service(command)
+
+
+def port_or_another(wanted: int) -> int:
+    """This one where nobody listens on it."""
+    if wanted == 0:
+        return free_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            return free_port()
+    return wanted
 
 
 def simulated_history(config: DemoConfig, now: int, progress: Progress) -> SimulatedTransactions:

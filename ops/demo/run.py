@@ -30,6 +30,7 @@ from ops.demo.prepare import (
     first_detector,
     prepare_services,
     simulated_history,
+    start_dashboard,
     start_worker,
     wait_ready,
 )
@@ -54,13 +55,14 @@ DRAIN_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """Everything that runs, and where it shows."""
+    """Everything that runs, and where it shows. dashboard: the console's address."""
 
     config: DemoConfig
     settings: Settings
     folder: Path
     database: Database
     worker: Service
+    dashboard: str
     cards: KafkaOutput
     shop: DemoShop
     readings: Readings
@@ -79,12 +81,14 @@ def run_demo(given: Settings, config: DemoConfig, console: Console) -> dict[str,
         settings = demo_settings(given, services)
         database = prepare_services(settings, cleanup, remove_topics=addresses["kafka"] is not None)
         worker = cleanup.enter_context(start_worker(settings, services.folder))
+        console_server = cleanup.enter_context(start_dashboard(settings, services.folder))
         demo = Demo(
             config,
             settings,
             services.folder,
             database,
             worker,
+            console_server.url,
             KafkaOutput(settings.kafka, topic_prefix=settings.topic_prefix),
             cleanup.enter_context(closing(DemoShop(settings, config, epoch_milliseconds()))),
             readings_of(settings, database, worker),
@@ -166,6 +170,7 @@ def live_phase(demo: Demo, model: ModelRecord, console: Console, began: float) -
         )
     )
     name, lines = f"{model.name}:{model.version}", exports(demo.settings)
+    console.print(f"The console: {demo.dashboard}", markup=False, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -178,7 +183,17 @@ def live_phase(demo: Demo, model: ModelRecord, console: Console, began: float) -
     teacher = Teacher(demo.settings, demo.database, demo.folder, time.monotonic)
     feeds = LiveFeed("cards", send_cards), LiveFeed("shoppers", demo.shop.send_until)
     with feeds[0], feeds[1], closing(teacher):
-        watch = Watch(demo.worker, feeds, demo.readings, shop, teacher, model=name, exports=lines, clock=time.monotonic)
+        watch = Watch(
+            demo.worker,
+            feeds,
+            demo.readings,
+            shop,
+            teacher,
+            model=name,
+            dashboard=demo.dashboard,
+            exports=lines,
+            clock=time.monotonic,
+        )
         with suppress(KeyboardInterrupt):
             watch.run(console, config.seconds)
         seconds = time.monotonic() - watch.began

@@ -19,13 +19,13 @@ MOST_REASONS = 2
 #: Versions of the policy, the newest ones, and what they are compared with.
 MOST_POLICIES = 4
 #: Lines of the terminal that are not alerts or exports.
-OTHER_LINES = 15
+OTHER_LINES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One moment of the live phase. Times in seconds, latency from Kafka to the SQL commit; events: live ones that are
-    scored and stored; learning: how the policy's training stands."""
+    scored and stored; learning: how the policy's training stands; dashboard: the console's address."""
 
     elapsed: float
     seconds: float | None
@@ -39,6 +39,7 @@ class Picture:
     learning: str
     newest: Sequence[Alert]
     model: str
+    dashboard: str
     exports: Sequence[str]
 
 
@@ -136,7 +137,8 @@ def _alerts(alerts: Sequence[Alert]) -> RenderableType:
 def _footer(picture: Picture) -> RenderableType:
     lines = "\n".join(escape(line) for line in picture.exports)
     end = "Ctrl-C ends the demo." if picture.seconds is None else "It ends by itself; Ctrl-C ends it now."
-    return Text.from_markup(f"[dim]Your own clients, in another terminal:[/dim]\n{lines}\n[dim]{end}[/dim]")
+    console = f"[dim]In the browser:[/dim] [bold]{escape(picture.dashboard)}[/bold]"
+    return Text.from_markup(f"{console}\n[dim]Your own clients, in another terminal:[/dim]\n{lines}\n[dim]{end}[/dim]")
 
 
 def _milliseconds(seconds: float | None) -> str:

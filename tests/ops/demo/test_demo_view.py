@@ -50,6 +50,7 @@ PICTURE = Picture(
     learning="learns",
     newest=[ALERT],
     model="fraud:1",
+    dashboard="http://127.0.0.1:8080",
     exports=["export HEADGATE_KAFKA=127.0.0.1:9092"],
 )
 

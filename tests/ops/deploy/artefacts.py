@@ -23,10 +23,6 @@ COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = OPS / "docker" / "Dockerfile"
 MANIFESTS = OPS / "k8s"
 
-#: Deployed before they are there: the dashboard's command and settings. A test demands that they go once they are.
-COMING_COMMANDS = frozenset({"dashboard"})
-COMING_SETTINGS = frozenset(f"HEADGATE_DASHBOARD_{name}" for name in ("HOST", "PORT", "TOKENS"))
-
 
 def compose() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
@@ -65,7 +61,7 @@ def grafana_dashboards() -> dict[str, dict[str, Any]]:
 
 
 def known_settings() -> set[str]:
-    return {variable for variable, _, _ in settings_table()} | COMING_SETTINGS
+    return {variable for variable, _, _ in settings_table()}
 
 
 def in_shell(script: str) -> Iterator[list[str]]:
@@ -76,8 +72,6 @@ def in_shell(script: str) -> Iterator[list[str]]:
 
 def check_command(arguments: list[str]) -> None:
     """Parses as the command line would. Raises click's UsageError, or AssertionError for an unknown command."""
-    if arguments[0] in COMING_COMMANDS:
-        return
     command: Any = typer.main.get_command(cli)
     words = list(arguments)
     while words and words[0] in getattr(command, "commands", {}):
