@@ -10,7 +10,14 @@ from string import Template
 
 from sqlalchemy import Connection, text
 
-ANALYST_VIEWS = ("v_predictions", "v_alerts", "v_detection_daily", "v_shadow_daily", "v_recommendation_reward")
+ANALYST_VIEWS = (
+    "v_predictions",
+    "v_alerts",
+    "v_detection_daily",
+    "v_shadow_daily",
+    "v_recommendation_reward",
+    "v_models",
+)
 #: A query of each to begin with, the same on both databases.
 FIRST_QUERIES = {
     "v_predictions": "SELECT event_id, account_id, amount, currency, score, flagged, label\nFROM v_predictions\n"
@@ -23,6 +30,8 @@ FIRST_QUERIES = {
     "FROM v_shadow_daily\nORDER BY day DESC, shadow\nLIMIT 30",
     "v_recommendation_reward": "SELECT day, policy, slates, seen, reward_per_slate, reward_low, reward_high\n"
     "FROM v_recommendation_reward\nORDER BY day DESC, policy\nLIMIT 30",
+    "v_models": "SELECT model, alias, created_at, promoted_at, promoted_why\nFROM v_models\n"
+    "ORDER BY created_at DESC\nLIMIT 30",
 }
 VIEW_NAMES = ("event_labels", "slate_answers", *ANALYST_VIEWS)
 READER_ROLE = "headgate_reader"
@@ -48,6 +57,7 @@ DIALECT_WORDS = {
         "each_event_id": "jsonb_array_elements_text(a.event_ids) AS each_event(value)",
         "occurred_on": "(p.occurred_at AT TIME ZONE 'UTC')::date",
         "alerts_per_day": "models.metrics ->> 'alerts_per_day'",
+        "figures": "m.metrics - 'curves'",
         "margin": MARGIN,
         "made_on": "(r.made_at AT TIME ZONE 'UTC')::date",
         "a_day_ago": "CURRENT_TIMESTAMP - INTERVAL '1 day'",
@@ -58,6 +68,7 @@ DIALECT_WORDS = {
         "each_event_id": "json_each(a.event_ids) AS each_event",
         "occurred_on": "date(p.occurred_at)",
         "alerts_per_day": "json_extract(models.metrics, '$.alerts_per_day')",
+        "figures": "json_remove(m.metrics, '$.curves')",
         "margin": MARGIN,
         "made_on": "date(r.made_at)",
         "a_day_ago": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day')",

@@ -1,5 +1,9 @@
--- Per day (UTC, by event time) and model: what was scored, flagged and labelled, and how good it was.
+-- Per day (UTC, by event time) and model: what was scored, flagged and labelled, and how good it was. A model's figures
+-- are read once, not for each of its predictions: they hold its curves.
 CREATE VIEW v_detection_daily AS
+WITH m AS MATERIALIZED (
+    SELECT models.name || ':' || models.version AS model, ${alerts_per_day} AS alerts_per_day FROM models
+)
 SELECT
     ${occurred_on} AS day,
     p.model,
@@ -17,7 +21,5 @@ SELECT
     count(DISTINCT p.alert_id) / NULLIF(max(CAST(m.alerts_per_day AS DOUBLE PRECISION)), 0) AS alert_budget_used
 FROM predictions p
 LEFT JOIN event_labels l ON l.event_id = p.event_id
-LEFT JOIN (
-    SELECT models.name || ':' || models.version AS model, ${alerts_per_day} AS alerts_per_day FROM models
-) m ON m.model = p.model
+LEFT JOIN m ON m.model = p.model
 GROUP BY ${occurred_on}, p.model

@@ -1,11 +1,12 @@
 """What analysts read: labels, predictions with their transactions, alerts, daily figures."""
 
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from storage import tables
 from storage.database import Database
@@ -169,3 +170,23 @@ def test_a_shadow_is_in_no_view_about_champions(database: Database, rows: RowMak
     assert read(database, "SELECT model FROM v_predictions") == ["detector:1"]
     assert read(database, "SELECT model, events, flagged FROM v_detection_daily") == [("detector:1", 1, 0)]
     assert read(database, "SELECT * FROM v_alerts") == []
+
+
+def test_models_are_listed_with_their_figures_and_without_their_curves(database: Database) -> None:
+    metrics = {"average_precision": 0.5, "intervals": {"average_precision": [0.4, 0.6]}, "curves": {"events": 9}}
+    row = {
+        **{"name": "fraud", "version": 3, "kind": "detector", "created_at": NOON, "artifact": "a", "sha256": "0"},
+        **{"size_bytes": 1, "feature_schema": 1, "metrics": metrics, "alias": "champion", "promoted_at": NOON},
+        "promoted_why": "better",
+    }
+    with database.begin() as connection:
+        connection.execute(insert(tables.Model), row)
+        (found,) = connection.execute(text("SELECT * FROM v_models")).mappings().all()
+    figures = found["metrics"] if isinstance(found["metrics"], dict) else json.loads(found["metrics"])
+    assert figures == {"average_precision": 0.5, "intervals": {"average_precision": [0.4, 0.6]}}
+    assert (found["model"], found["alias"], found["promoted_why"], found["withdrawn_at"]) == (
+        "fraud:3",
+        "champion",
+        "better",
+        None,
+    )
