@@ -1,4 +1,4 @@
-"""Install what the tests' local services need from Debian's packages, where that is allowed and needed.
+"""Install what the tests' local services and clients need from Debian's packages, where that is allowed and needed.
 
 Run as a script by `make test`, with any Python 3 and the standard library only. As root, or with a sudo that asks
 for no password, it installs what is missing; otherwise it says what to install and leaves it at that: the tests
@@ -24,7 +24,12 @@ def has_program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
-# Variable that gives the service from elsewhere, then how to see what is missing and the package that has it.
+def has_chromium() -> bool:
+    return any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+
+
+# Variable that gives the service from elsewhere (none for what Docker does not run either), how to see whether it is
+# there, and the package that has it.
 NEEDS = (
     ("HEADGATE_TEST_DATABASE", has_postgres, "postgresql"),
     ("HEADGATE_TEST_REDIS", has_program("redis-server"), "redis-server"),
@@ -32,14 +37,23 @@ NEEDS = (
     ("HEADGATE_TEST_KAFKA", has_program("mvn"), "maven"),
     # The clients that the README shows are tested too.
     ("", has_program("kcat"), "kcat"),
+    # The console's pages are tested in a browser.
+    ("", has_chromium, "chromium"),
 )
 
 
-def missing_packages() -> list[str]:
+def docker_answers() -> bool:
     docker = shutil.which("docker")
-    if docker and subprocess.call([docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
-        return []
-    return [package for variable, present, package in NEEDS if not os.environ.get(variable) and not present()]
+    return bool(docker) and subprocess.call([docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+
+
+def missing_packages() -> list[str]:
+    docker = docker_answers()
+    return [
+        package
+        for variable, present, package in NEEDS
+        if not (variable and (docker or os.environ.get(variable))) and not present()
+    ]
 
 
 def as_root() -> list[str] | None:

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -160,10 +160,10 @@ def redis_shared_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def postgres_url(postgres_maintenance_url: str) -> Iterator[str]:
-    """A fresh, empty database, dropped afterwards. SQLAlchemy form: postgresql+psycopg://..."""
-    url = make_url(postgres_maintenance_url).set(drivername="postgresql+psycopg")
+@contextmanager
+def fresh_database(maintenance_url: str) -> Iterator[str]:
+    """An empty database beside the given one, dropped afterwards. SQLAlchemy form: postgresql+psycopg://..."""
+    url = make_url(maintenance_url).set(drivername="postgresql+psycopg")
     maintenance = url.set(drivername="postgresql").render_as_string(hide_password=False)
     name = f"test_{uuid.uuid4().hex[:12]}"
     with ExitStack() as cleanup:
@@ -172,6 +172,13 @@ def postgres_url(postgres_maintenance_url: str) -> Iterator[str]:
         drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
         cleanup.callback(connection.execute, drop)
         yield url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def postgres_url(postgres_maintenance_url: str) -> Iterator[str]:
+    """A fresh, empty database, dropped afterwards."""
+    with fresh_database(postgres_maintenance_url) as url:
+        yield url
 
 
 @pytest.fixture

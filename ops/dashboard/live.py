@@ -1,7 +1,7 @@
 """Server-sent events: the status every second, alerts as they are published to Redis, what the service tells operators.
 
 One task follows the Redis stream for all listeners, another one the operators' channel; each listener has a queue. Who
-comes back with the id of the last alert that he saw is first given what came since, from the stream itself. A listener
+comes back with the id of the last event that he saw is first given what came since, from the stream itself. A listener
 who does not read is let go, and comes back in the same way: nothing is missed.
 """
 
@@ -45,7 +45,7 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class LiveEvent:
-    """id: of an alert in the stream."""
+    """id: of an alert in the stream; None for what is about the moment only."""
 
     name: str
     data: str
@@ -58,6 +58,9 @@ class LiveEvent:
 
 @dataclass(eq=False, slots=True)
 class _Listener:
+    """seen: the place in the stream up to which it has been given all alerts; None while that is unknown."""
+
+    seen: str | None
     queue: "asyncio.Queue[LiveEvent | None]" = field(default_factory=lambda: asyncio.Queue(MOST_WAITING + 1))
 
     def tell(self, event: LiveEvent) -> None:
@@ -110,7 +113,7 @@ class LiveHub:
     async def events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
         """For one listener, from the alert after the one that he saw last, or from now."""
         behind = last_event_id if last_event_id and _STREAM_ID.fullmatch(last_event_id) else None
-        listener = _Listener()
+        listener = _Listener(behind or self._position)
         self._listeners.add(listener)
         self._metrics.listeners(len(self._listeners))
         due = beat = time.monotonic()
@@ -121,7 +124,7 @@ class LiveHub:
                     yield event.encoded()
                 if (now := time.monotonic()) >= due:
                     due = now + STATUS_SECONDS
-                    yield self._status_now(now)
+                    yield self._place(listener) + self._status_now(now)
                 if now - beat >= HEARTBEAT_SECONDS:
                     beat = now
                     yield HEARTBEAT
@@ -132,10 +135,10 @@ class LiveHub:
     async def _told(self, listener: _Listener, behind: str | None) -> AsyncIterator[LiveEvent | None]:
         """What the listener has not seen, in order; None where nothing came for a while."""
         yield None
-        seen = behind or self._position
         if behind is not None:
             async for event in self._missed_since(behind):
-                seen = seen if event is None else event.id
+                if event is not None:
+                    listener.seen = event.id
                 yield event
         while not self._closing:
             try:
@@ -145,7 +148,10 @@ class LiveHub:
                 continue
             if event is None:
                 return
-            if event.id is None or seen is None or _order(event.id) > _order(seen):
+            if event.id is None:
+                yield event
+            elif listener.seen is None or _order(event.id) > _order(listener.seen):
+                listener.seen = event.id
                 yield event
 
     async def _missed_since(self, position: str) -> AsyncIterator[LiveEvent | None]:
@@ -199,6 +205,12 @@ class LiveHub:
     def _tell(self, event: LiveEvent) -> None:
         for listener in self._listeners:
             listener.tell(event)
+
+    def _place(self, listener: _Listener) -> bytes:
+        """The id of a status: who comes back with it misses nothing, also where no alert came while he listened."""
+        if listener.seen is None and listener.queue.empty():
+            listener.seen = self._position
+        return b"" if listener.seen is None else f"id: {listener.seen}\n".encode()
 
     def _status_now(self, now: float) -> bytes:
         """The same for all listeners within half a second."""

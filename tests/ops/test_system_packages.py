@@ -36,14 +36,22 @@ def test_root_gets_everything_that_is_missing(bare_machine: Path, monkeypatch: p
 
     update, install = bare_machine.read_text().splitlines()
     assert update.endswith("update")
-    assert install.endswith("postgresql redis-server openjdk-17-jre-headless maven kcat")
+    assert install.endswith("postgresql redis-server openjdk-17-jre-headless maven kcat chromium")
 
 
 def test_a_service_from_elsewhere_needs_no_package(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_TEST_KAFKA", "broker:9092")
     monkeypatch.setenv("HEADGATE_TEST_DATABASE", "postgresql://host/name")
 
-    assert system_packages.missing_packages() == ["redis-server", "kcat"]
+    assert system_packages.missing_packages() == ["redis-server", "kcat", "chromium"]
+
+
+def test_services_that_docker_runs_need_no_package_but_clients_do(bare_machine: Path) -> None:
+    docker = bare_machine.parent / "bin" / "docker"
+    docker.write_text("#!/bin/sh\nexit 0\n")
+    docker.chmod(0o755)
+
+    assert system_packages.missing_packages() == ["kcat", "chromium"]
 
 
 def test_without_rights_it_says_what_is_missing_and_goes_on(
@@ -54,4 +62,4 @@ def test_without_rights_it_says_what_is_missing_and_goes_on(
     assert system_packages.main() == 0
 
     assert not bare_machine.exists()
-    assert "postgresql redis-server openjdk-17-jre-headless maven kcat" in capsys.readouterr().err
+    assert "postgresql redis-server openjdk-17-jre-headless maven kcat chromium" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def status(context: InContext) -> Status:
 async def live(
     context: InContext, last_event_id: Annotated[str | None, Header(max_length=100)] = None
 ) -> StreamingResponse:
-    """Events `status`, `alert` (its id is that of the Redis stream; Last-Event-ID goes on after it) and `operator`."""
+    """Events `status`, `alert` and `operator`. Ids are places in the Redis stream: Last-Event-ID goes on after one."""
     context.live.check_room()
     return StreamingResponse(
         context.live.events(last_event_id), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}

@@ -34,7 +34,6 @@ export function startLive() {
   stopLive();
   const controller = new AbortController();
   stopped = controller;
-  showRecent(controller.signal);
   keepConnected(controller.signal);
 }
 
@@ -80,6 +79,7 @@ async function keepConnected(signal) {
 async function readUntilLost(signal) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  let fresh = lastId === null;
   try {
     const headers = { Accept: "text/event-stream", ...(lastId === null ? {} : { "Last-Event-ID": lastId }) };
     const response = await request(LIVE, { headers, signal: AbortSignal.any([signal, silence.signal]) });
@@ -90,6 +90,9 @@ async function readUntilLost(signal) {
       if (done) return "The service ended the live connection.";
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
+      // Only now: an alert that opens later than what is read here comes through this connection.
+      if (fresh) showRecent(signal);
+      fresh = false;
       for (const event of events(value)) take(event);
     }
   } catch (error) {

@@ -112,6 +112,24 @@ def test_who_comes_back_is_told_what_he_missed_and_nothing_twice(
     assert missed[0]["id"] == second["id"]
 
 
+def test_who_was_told_no_alert_comes_back_with_the_place_of_a_status(
+    console: Console, views: RedisViews, rows: RowMaker
+) -> None:
+    publish(views, rows, "a")
+    with listening(console) as events:
+        status = next(event for event in events if "id" in event)
+    publish(views, rows, "b")
+
+    with listening(console, after=status["id"]) as events:
+        (missed,) = only("alert", events, 1)
+        (later,) = only("status", events, 1)
+        publish(views, rows, "c")
+        (live,) = only("alert", events, 1)
+
+    assert [json.loads(event["data"])["alert_id"] for event in (missed, live)] == ["b", "c"]
+    assert (status["event"], later["id"]) == ("status", missed["id"])
+
+
 def test_an_alert_is_told_from_its_message_while_sql_does_not_know_it(
     console: Console, views: RedisViews, rows: RowMaker
 ) -> None:
