@@ -44,7 +44,9 @@ NEEDS = (
 
 def docker_answers() -> bool:
     docker = shutil.which("docker")
-    return bool(docker) and subprocess.call([docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    if docker is None:
+        return False
+    return subprocess.call([docker, "info"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
 def missing_packages() -> list[str]:

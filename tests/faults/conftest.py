@@ -16,7 +16,7 @@ from tests.flow_fixtures import deploy, deployment, detector
 __all__ = ["deploy", "deployment", "detector"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running_world(kafka_servers: str, services_folder: Path) -> Iterator[World]:
     """Two workers under load, first for the faults (test_faults.py), then for the bugs (test_planted_bugs.py), which
     spoil it. kafka_servers is asked for because Kafka's jars are fetched with it, outside a test's bound."""
@@ -30,6 +30,6 @@ def running_world(kafka_servers: str, services_folder: Path) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def auditor(running_world: World) -> Auditor:
     return Auditor.of(running_world.deployment)
