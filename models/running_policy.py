@@ -106,6 +106,8 @@ class RunningPolicy:
 
     def likings(self, query: Tensor, items: Rows) -> npt.NDArray[np.float32]:
         """float32[k, C]: logits of catalogue rows int64[k, C]; of rows below 0 anything."""
+        if not len(self._vectors):  # no item is known yet
+            return np.zeros(items.shape, np.float32)
         vectors = self._vectors[self._index(np.maximum(items, 0))]
         return torch.einsum("kv,kcv->kc", query, vectors).float().cpu().numpy()
 

@@ -49,6 +49,7 @@ ALERT_MAX_AGE_SECONDS = 30
 RANDOM_HOLDOUT = 0.2
 #: Most of what a slate earns comes within seconds; some purchases are known later and lost to training.
 REWARD_WINDOW_SECONDS = 10
+#: Of the processor, so that the first model is as good on a busy machine.
 TRAINING_SECONDS = 20.0
 READY_SECONDS = 120.0
 #: Kept with the model, and how a later demo recognises it.
@@ -220,6 +221,7 @@ def first_detector(
         clock=utc_now,
         progress=progress,
         device=choose_device(settings.device),
+        stopwatch=time.thread_time,
     )
     return record
 

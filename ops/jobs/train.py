@@ -1,6 +1,7 @@
 """`headgate train`: a detector from a history (history.py), registered and, when asked, promoted."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,13 +39,15 @@ def train_and_register(
     clock: Callable[[], datetime],
     progress: Callable[[str, float], None],
     device: str = "cpu",
+    stopwatch: Callable[[], float] = time.monotonic,
 ) -> tuple[ModelRecord, TrainingResult]:
-    """promote: why the model becomes the champion; None makes it a challenger, but for the first one. Records the run
-    in `training_runs`, whatever comes of it. Raises TrainingRefused."""
+    """promote: why the model becomes the champion; None makes it a challenger, but for the first one. stopwatch:
+    seconds, of which the configuration may have a budget. Records the run in `training_runs`, whatever comes of it.
+    Raises TrainingRefused."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with recorded_run(database, settings, clock) as run_id:
         torch.set_num_threads(min(MOST_THREADS, os.cpu_count() or 1))
-        result = train(history, config, progress, processes=Processes(device=torch.device(device)))
+        result = train(history, config, progress, clock=stopwatch, processes=Processes(device=torch.device(device)))
         first = registry.champion(MODEL_NAME) is None
         record = register_detector(
             registry,

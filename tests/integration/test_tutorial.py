@@ -37,7 +37,7 @@ def step(language: str, heading: str) -> list[str]:
 
 
 def shell(deployment: Deployment, snippet: str) -> str:
-    return run(["bash", "-eu"], snippet, deployment.folder, deployment.environment(), seconds=300)
+    return run(["bash", "-eu"], snippet, deployment.folder, deployment.environment(), seconds=600)
 
 
 def only_prediction(deployment: Deployment) -> Row[tuple[object, ...]]:
@@ -70,7 +70,7 @@ def test_a_payment_of_ones_own_gets_a_score_and_a_label(deploy: Deploy) -> None:
     assert "'legitimate'" in run_python(deployment, query)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_ones_own_services_go_live_with_a_model_of_ones_own_history(own_services: Deployment) -> None:
     (path,) = step("bash", "1. Run the demo")
     simulate, backtest = step("bash", "5. Backtest on a history")

@@ -259,3 +259,11 @@ def test_the_best_items_and_what_is_thought_of_them_agree() -> None:
         assert sorted(best[row, :60].tolist()) == list(range(60))
         ranked = every[row, best[row, :60]]
         assert (np.diff(ranked) <= 1e-5).all()
+
+
+def test_items_are_liked_by_nobody_while_no_item_is_known() -> None:
+    running = recommender(catalogue=shop(0))._running
+    assert running is not None
+    with torch.inference_mode():
+        query = running.query(torch.randn(2, 8, generator=torch.Generator().manual_seed(1)), np.arange(2))
+        assert running.likings(query, np.full((2, 3), -1)).tolist() == [[0.0] * 3] * 2

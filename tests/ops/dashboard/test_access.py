@@ -173,11 +173,14 @@ def test_a_bug_shows_no_traceback_and_the_next_request_is_answered(
 
 
 def test_tokens_show_in_no_log_and_no_repr(
-    start_console: StartConsole, sqlite_url: str, capfd: pytest.CaptureFixture[str]
+    start_console: StartConsole,
+    sqlite_url: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = io.StringIO()
-    handler = logging.StreamHandler(log)
-    logging.getLogger().addHandler(handler)
+    # Alone: one of an earlier test, whose stream is closed, would print the lines of this test in a traceback.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(log)])
     logging.getLogger().setLevel(logging.DEBUG)
     try:
         console = start_console(sqlite_url, tokens=TOKENS, token="token-of-an-operator")
@@ -185,7 +188,6 @@ def test_tokens_show_in_no_log_and_no_repr(
         console.error("/api/recommendations/u1", 503)
         console.client.get("/api/session", headers={"Authorization": "Bearer token-that-is-wrong"})
     finally:
-        logging.getLogger().removeHandler(handler)
         logging.getLogger().setLevel(logging.WARNING)
     shown = capfd.readouterr()
     texts = [log.getvalue(), shown.out, shown.err, repr(Access.of(TOKENS)), repr(Settings(dashboard_tokens=TOKENS))]

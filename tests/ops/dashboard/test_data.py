@@ -152,11 +152,9 @@ def test_models_have_flat_metrics_and_one_has_its_verdict_runs_and_curves(
     register(registry, average_precision=0.8, trained_until="2026-03-14", curves=curves, odd=True)
     with database.begin() as connection:
         run = {"run_id": "run-1", "model_name": "fraud", "started_at": NOON, "status": "running", "config": {"seed": 1}}
-        connection.execute(insert(tables.TrainingRun), run)
+        connection.execute(insert(tables.TrainingRun), run | {"model_version": 1})
     verdict = {"decision": "promote", "average_precision": {"low": -0.01, "high": 0.02}}
-    finish_training_run(
-        database, "run-1", NOON, "succeeded", metrics={"verdict": verdict}, model_version=1, message="promote: better"
-    )
+    finish_training_run(database, "run-1", NOON, "succeeded", metrics={"verdict": verdict}, message="promote: better")
 
     (listed,) = console.get("/api/models")["models"]
     found = console.get("/api/models/fraud/1")
