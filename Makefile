@@ -10,8 +10,9 @@
 
 PYTHON ?= python3
 RUN := .venv/bin
-# Two processes, each with services of its own: much of a test's time is waiting.
-AT_ONCE := --numprocesses 2 --no-loadscope-reorder
+# Two processes, each with services of its own: much of a test's time is waiting. One where servers are given.
+GIVEN := $(HEADGATE_TEST_KAFKA)$(HEADGATE_TEST_DATABASE)$(HEADGATE_TEST_REDIS)
+AT_ONCE := $(if $(GIVEN),,--numprocesses 2 --no-loadscope-reorder)
 # -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
 .PHONY: demo test check test-benchmarks bench environment benchmark-environment style clean-environment

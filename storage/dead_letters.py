@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_, update
+from sqlalchemy import Connection, Select, func, null, select, tuple_, update
 
 from storage.tables import DeadLetter as Row
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
+    """kept_bytes: of the payload, which is left out, with the key, where only a list is wanted."""
+
     topic_generation: int
     source_partition: int
     source_offset: int
@@ -21,6 +23,7 @@ class DeadLetter:
     error_message: str
     record_key: bytes | None
     payload: bytes | None
+    kept_bytes: int
     payload_bytes: int
     sha256: str | None
     replayed_at: datetime | None
@@ -28,7 +31,7 @@ class DeadLetter:
     @property
     def is_whole(self) -> bool:
         """False for a record above the size limit, of whose key and value only the beginnings are kept."""
-        return self.error_code != "too_large" and len(self.payload or b"") == self.payload_bytes
+        return self.error_code != "too_large" and self.kept_bytes == self.payload_bytes
 
     def summary(self) -> dict[str, Any]:
         """Everything but the payload."""
@@ -47,10 +50,11 @@ def dead_letters(
     code: str | None,
     replayed: bool | None,
     after: tuple[datetime, int, int, int] | None = None,
+    content: bool = True,
 ) -> list[DeadLetter]:
     """The newest first; replayed: only those that were (True), were not (False), or all (None). after: recorded_at and
-    place of the last one of the page before."""
-    statement = _every()
+    place of the last one of the page before; content: with keys and payloads."""
+    statement = _every(content)
     if code is not None:
         statement = statement.where(Row.error_code == code)
     if replayed is not None:
@@ -80,8 +84,12 @@ def mark_replayed(connection: Connection, letters: Sequence[DeadLetter], moment:
         connection.execute(update(Row).where(*_at(place)).values(replayed_at=moment))
 
 
-def _every() -> Select[Any]:
-    return select(*(getattr(Row, name) for name in DeadLetter.__dataclass_fields__))
+def _every(content: bool = True) -> Select[Any]:
+    columns: dict[str, Any] = {name: getattr(Row, name, None) for name in DeadLetter.__dataclass_fields__}
+    columns |= {"kept_bytes": func.coalesce(func.length(Row.payload), 0).label("kept_bytes")}
+    if not content:
+        columns |= {name: null().label(name) for name in ("record_key", "payload")}
+    return select(*columns.values())
 
 
 def _at(place: Place) -> tuple[Any, ...]:

@@ -112,7 +112,7 @@ def check_broker(settings: KafkaSettings, timeout: float = 5.0) -> None:
 
 def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: bytes, seconds: float) -> None:
     """Sends one record and waits until all replicas in sync have it. Raises KafkaUnavailable after so many seconds;
-    what was not sent by then is not sent later."""
+    what was not on its way by then is not sent later."""
     refusals: list[str | None] = []
 
     def answered(error: KafkaError | None, _message: object) -> None:

@@ -45,13 +45,26 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class EnduranceConfig:
-    """rate: payments a second."""
+    """rate: payments a second, a multiple of PIECES."""
 
     rate: int
     minutes: float
     accounts: int
     partitions: int
     hidden: int
+
+    @property
+    def pieces(self) -> int:
+        return round(self.minutes * 60 * PIECES)
+
+    @property
+    def piece(self) -> int:
+        """Payments of a piece."""
+        return self.rate // PIECES
+
+    @property
+    def payments(self) -> int:
+        return self.pieces * self.piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,8 @@ class Reading:
 
 def run_endurance(config: EnduranceConfig, *, quiet: bool) -> dict[str, Any]:
     """The result as `--json` prints it; shown as a table unless quiet. Raises BenchmarkFailed, ServiceUnavailable."""
+    if config.rate % PIECES:
+        raise BenchmarkFailed(f"--rate {config.rate}: must be a multiple of {PIECES}, the pieces in a second")
     with (
         ending_on_sigterm(),
         progress_bar(quiet) as progress,
@@ -75,7 +90,7 @@ def run_endurance(config: EnduranceConfig, *, quiet: bool) -> dict[str, Any]:
         try:
             with running(contestant(HEADGATE), prepared, url) as service:
                 readings = loaded(prepared, service, database, config, progress)
-                sent = round(config.rate * config.minutes * 60)
+                sent = config.payments
                 wait_for(lambda: scored(database) >= sent, LAST_SECONDS, "not every payment was scored")
             with database.reading() as connection:
                 found = tuple(connection.execute(text(STORED)).one())
@@ -96,10 +111,9 @@ def loaded(
 ) -> list[Reading]:
     """Sends the payments, each piece when it is due, and reads meanwhile."""
     producer = Producer({"bootstrap.servers": prepared.kafka, "linger.ms": 20, "compression.type": "lz4"})
-    pieces, size = round(config.minutes * 60 * PIECES), config.rate // PIECES
     readings: list[Reading] = []
     sent, began = 0, time.monotonic()
-    for number, messages in enumerate(payments(config.accounts, size, pieces, lambda: time.time_ns() // 1_000_000)):
+    for number, messages in enumerate(payments(config.accounts, config.piece, config.pieces, milliseconds)):
         time.sleep(max(0.0, began + number / PIECES - time.monotonic()))
         for key, value in messages:
             produce(producer, key, value)
@@ -110,10 +124,14 @@ def loaded(
             if not service.running:
                 raise BenchmarkFailed(f"the worker ended. {service.end_of_log(30)}")
             readings.append(Reading(now, resident_mebibytes(service.pid), sent - scored(database)))
-            progress("payments", number / pieces)
+            progress("payments", number / config.pieces)
     if producer.flush(30):
         raise BenchmarkFailed("Kafka did not take all payments")
     return readings
+
+
+def milliseconds() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def produce(producer: Producer, key: str, value: bytes) -> None:
@@ -126,13 +144,11 @@ def produce(producer: Producer, key: str, value: bytes) -> None:
             producer.poll(0.1)
 
 
-def payments(
-    accounts: int, size: int, pieces: int, milliseconds: Callable[[], int]
-) -> Iterator[list[tuple[str, bytes]]]:
+def payments(accounts: int, size: int, pieces: int, clock: Callable[[], int]) -> Iterator[list[tuple[str, bytes]]]:
     """(key, message) of each payment, piece by piece; each event id once, at the present time."""
     draw = np.random.default_rng(5)
     for piece in range(pieces):
-        now = milliseconds()
+        now = clock()
         account, merchant = draw.integers(0, accounts, size).tolist(), draw.integers(0, MERCHANTS, size).tolist()
         amount = np.round(draw.lognormal(3, 1, size), 2).tolist()
         yield [

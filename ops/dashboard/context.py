@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, text
 
 from ops.dashboard.aggregates import Aggregates
+from ops.dashboard.errors import ApiError
 from ops.dashboard.live import LiveHub
 from ops.dashboard.metrics import DashboardMetrics
 from ops.dashboard.neighbours import Neighbours
@@ -18,6 +19,7 @@ from ops.dashboard.status import StatusWatch
 
 #: A statement that takes longer is ended: nobody waits for it any more.
 STATEMENT_TIMEOUT = "10s"
+REPLAY_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,17 @@ class Context:
     neighbours: Neighbours
     metrics: DashboardMetrics
     #: One replay at a time: two of one dead letter would send it twice.
-    replaying: threading.Lock = field(default_factory=threading.Lock)
+    _replaying: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Raises ApiError where others take too long."""
+        if not self._replaying.acquire(timeout=REPLAY_WAIT_SECONDS):
+            raise ApiError(503, "unavailable", "another replay takes long; try again")
+        try:
+            yield
+        finally:
+            self._replaying.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -21,6 +21,13 @@ def place_in(cursor: str, kinds: Sequence[type]) -> list[Any]:
         place = [datetime.fromisoformat(part["at"]) if isinstance(part, dict) else part for part in parts]
     except (ValueError, TypeError, KeyError):
         place = []
-    if [type(part) for part in place] != list(kinds):
+    if [type(part) for part in place] != list(kinds) or not all(map(_can_be_stored, place)):
         raise ApiError(422, "invalid", "query.cursor: is not one of this list's; begin without a cursor")
     return place
+
+
+def _can_be_stored(part: Any) -> bool:
+    """Moments have a time zone, and whole numbers fit into 64 bits."""
+    if isinstance(part, datetime):
+        return part.tzinfo is not None
+    return not isinstance(part, int) or abs(part) < 2**63

@@ -58,6 +58,8 @@ class Guards:
         try:
             if answer.declared_bytes > MOST_BODY_BYTES:
                 await answer.instead(413, "too_large", TOO_LARGE)
+            elif "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+                await answer.instead(422, "invalid", "the address holds a NUL character, which nothing here does")
             else:
                 await self._app(scope, answer.receive, answer.send)
         except Exception as error:

@@ -63,12 +63,13 @@ class _Listener:
     seen: str | None
     queue: "asyncio.Queue[LiveEvent | None]" = field(default_factory=lambda: asyncio.Queue(MOST_WAITING + 1))
 
-    def tell(self, event: LiveEvent) -> None:
-        """None, the end, once too much waits."""
+    def tell(self, event: LiveEvent) -> bool:
+        """False, and the end, where too much waits already."""
         if self.queue.qsize() < MOST_WAITING:
             self.queue.put_nowait(event)
-        else:
-            self.end()
+            return True
+        self.end()
+        return False
 
     def end(self) -> None:
         with suppress(asyncio.QueueFull):
@@ -203,8 +204,9 @@ class LiveHub:
                     self._tell(LiveEvent("operator", _operator_message(message["data"])))
 
     def _tell(self, event: LiveEvent) -> None:
-        for listener in self._listeners:
-            listener.tell(event)
+        for listener in list(self._listeners):
+            if not listener.tell(event):
+                self._listeners.discard(listener)
 
     def _place(self, listener: _Listener) -> bytes:
         """The id of a status: who comes back with it misses nothing, also where no alert came while he listened."""

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 #: Of the time that a refresh may take: rest for each second of work.
 REST_PER_SECOND = 19.0
 STOP_SECONDS = 1.0
+#: A computation that has gone on for so long hangs: what it comes from counts as away.
+HANGING_SECONDS = 5.0
 Value = TypeVar("Value")
 
 
@@ -33,24 +35,30 @@ class AsOf(Generic[Value]):
 
 class Figures(Generic[Value]):
     """One kind of them. latest: the last ones that could be computed, None before the first; current: only where what
-    they come from answered the last time."""
+    they come from answered the last time, and does not keep the next one waiting."""
 
     def __init__(self, name: str, compute: Callable[[datetime], Value]) -> None:
         self.name = name
         self.latest: AsOf[Value] | None = None
         self.failure: str | None = None
         self._compute = compute
+        self._began: float | None = None
 
     @property
     def current(self) -> Value | None:
-        return None if self.latest is None or self.failure is not None else self.latest.value
+        began = self._began
+        hangs = began is not None and time.monotonic() - began > HANGING_SECONDS
+        return None if self.latest is None or self.failure is not None or hangs else self.latest.value
 
     def refresh(self, now: datetime) -> None:
+        self._began = time.monotonic()
         try:
             self.latest = AsOf(now, self._compute(now))
         except Exception as error:
             self.failure = str(error)
             raise
+        finally:
+            self._began = None
         self.failure = None
 
 

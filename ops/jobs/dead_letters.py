@@ -8,8 +8,11 @@ from confluent_kafka import Producer
 
 from storage.database import Database
 from storage.dead_letters import DeadLetter, Place, dead_letter, dead_letters, mark_replayed
+from storage.exclusive import exclusively
 
 CONFIRM_SECONDS = 30.0
+#: One at a time, of all processes: two of one dead letter would send it twice.
+REPLAY = "replay"
 
 
 class ReplayFailed(Exception):
@@ -39,14 +42,16 @@ def replay_dead_letters(
 ) -> tuple[int, list[DeadLetter]]:
     """Sends unreplayed dead letters to their topics again, whole ones only.
 
-    Returns how many were sent, and those that cannot be (only a part of the record was kept).
+    Returns how many were sent, and those that cannot be (only a part of the record was kept). Raises ReplayFailed,
+    AlreadyRunning.
     """
-    with database.reading() as connection:
-        letters = dead_letters(connection, limit=limit, code=code, replayed=False)
-    whole = [letter for letter in reversed(letters) if letter.is_whole]  # oldest first, as they came
-    taken, refusals = _send(producer, whole)
-    with database.begin() as connection:
-        mark_replayed(connection, taken, clock())
+    with exclusively(database, REPLAY):
+        with database.reading() as connection:
+            letters = dead_letters(connection, limit=limit, code=code, replayed=False)
+        whole = [letter for letter in reversed(letters) if letter.is_whole]  # oldest first, as they came
+        taken, refusals = _send(producer, whole)
+        with database.begin() as connection:
+            mark_replayed(connection, taken, clock())
     if len(taken) < len(whole):
         why = refusals[0] if refusals else "no answer in time"
         raise ReplayFailed(f"Kafka did not take {len(whole) - len(taken)} of {len(whole)} dead letters: {why}")
@@ -57,7 +62,14 @@ def replay_dead_letter(
     database: Database, new_producer: Callable[[], Producer], place: Place, *, clock: Callable[[], datetime]
 ) -> datetime:
     """Sends one dead letter to its topic again, unless that was done before; the moment of it. Raises
-    UnknownDeadLetter, KeptInPart, ReplayFailed."""
+    UnknownDeadLetter, KeptInPart, ReplayFailed, AlreadyRunning."""
+    with exclusively(database, REPLAY):
+        return _replayed(database, new_producer, place, clock)
+
+
+def _replayed(
+    database: Database, new_producer: Callable[[], Producer], place: Place, clock: Callable[[], datetime]
+) -> datetime:
     with database.reading() as connection:
         letter = dead_letter(connection, place)
     if letter is None:

@@ -58,6 +58,8 @@ def alerts(
     """A page of the list, at each alert's latest revision."""
     wanted = AlertFilter(status, _severities(severity), label, account, model, search, since, until)
     after = None if cursor is None else place_in(cursor, PLACE_TYPES[order])
+    if after is not None and order == "worst" and not 0 <= after[0] < len(SEVERITIES):
+        raise ApiError(422, "invalid", "query.cursor: names no severity; begin without a cursor")
     with context.reading() as connection:
         found = list_alerts(connection, wanted, order, limit + 1, after)
     shown = found[:limit]

@@ -74,8 +74,8 @@ def drifts(context: InContext, days: Days = 30) -> Drifts:
 @router.get("/views")
 def views(context: InContext) -> Views:
     """The views that analysts read with SQL."""
-    inspector = inspect(context.sources.database.engine)
-    with context.sources.database.translating_errors():
+    with context.reading() as connection:
+        inspector = inspect(connection)
         columns = {name: [column["name"] for column in inspector.get_columns(name)] for name in ANALYST_VIEWS}
     return Views(
         views=[

@@ -13,6 +13,7 @@ from ops.dashboard.security import OPERATOR, VIEWER
 from ops.jobs.dead_letters import KeptInPart, UnknownDeadLetter, replay_dead_letter
 from storage.dead_letters import DeadLetter as Letter
 from storage.dead_letters import dead_letter, dead_letters, unreplayed_by_code
+from storage.exclusive import AlreadyRunning
 from streams.kafka import producer
 
 router = APIRouter(prefix="/api/dead-letters", tags=["dead letters"])
@@ -37,7 +38,7 @@ def letters(
     """A page of them, the newest first, and how many of each code were not replayed."""
     after: Any = None if cursor is None else tuple(place_in(cursor, (datetime, int, int, int)))
     with context.reading() as connection:
-        found = dead_letters(connection, limit=limit + 1, code=code, replayed=replayed, after=after)
+        found = dead_letters(connection, limit=limit + 1, code=code, replayed=replayed, after=after, content=False)
         codes = unreplayed_by_code(connection)
     shown = found[:limit]
     following = None
@@ -62,7 +63,7 @@ def replay(context: InContext, generation: Generation, partition: Partition, off
     """Sends the record to its topic again; one that was sent before is not sent a second time."""
     sources = context.sources
     place = generation, partition, offset
-    with context.replaying:
+    with context.replaying():
         try:
             moment = replay_dead_letter(
                 sources.database,
@@ -72,7 +73,7 @@ def replay(context: InContext, generation: Generation, partition: Partition, off
             )
         except UnknownDeadLetter as error:
             raise not_found(str(error)) from error
-        except KeptInPart as error:
+        except (KeptInPart, AlreadyRunning) as error:
             raise ApiError(409, "conflict", str(error)) from error
     return Replayed(replayed_at=moment)
 

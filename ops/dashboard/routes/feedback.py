@@ -57,7 +57,8 @@ class Reward(BaseModel):
 
 @router.post("", status_code=202, dependencies=[ANALYST])
 def give(context: InContext, body: Annotated[Label | Reward, Body(discriminator="kind")]) -> FeedbackTaken:
-    """Confirmed by Kafka within five seconds, or not given at all."""
+    """Answered once Kafka has confirmed it. Where that takes more than five seconds the answer is 503: then it was not
+    given, unless it was on its way to Kafka already."""
     key = subject_of(context, body)
     sources = context.sources
     given = contract.Feedback(feedback_id=uuid4().hex, given_at=sources.clock(), **body.model_dump())

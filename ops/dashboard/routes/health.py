@@ -1,4 +1,7 @@
-"""Whether the console itself works, for supervisors and Prometheus. No token, and nothing of anybody's data."""
+"""Whether the console itself works, for supervisors and Prometheus. No token, and nothing of anybody's data.
+
+None of them waits for anything, so they run on the event loop: threads may all be taken by requests that wait.
+"""
 
 from importlib.metadata import version
 
@@ -13,26 +16,26 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/health", response_model=Health)
-def health(context: InContext) -> JSONResponse:
+async def health(context: InContext) -> JSONResponse:
     """200 while it can answer from SQL, else 503."""
     found = health_of(context)
     return JSONResponse(found.model_dump(), 200 if found.ready else 503)
 
 
 @router.get("/health/live", response_class=PlainTextResponse)
-def live() -> str:
+async def live() -> str:
     """While the process answers."""
     return "live\n"
 
 
 @router.get("/health/ready", response_class=PlainTextResponse)
-def ready(context: InContext) -> PlainTextResponse:
+async def ready(context: InContext) -> PlainTextResponse:
     found = health_of(context)
     return PlainTextResponse("ready\n" if found.ready else "not ready\n", 200 if found.ready else 503)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE_LATEST: {}}}})
-def metrics(context: InContext) -> Response:
+async def metrics(context: InContext) -> Response:
     """Of the console, in Prometheus' text format; workers have their own."""
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ops.bench.endurance import EnduranceConfig, Reading, payments, resident_mebibytes, run_endurance, summary
+from ops.bench.measure import BenchmarkFailed
 from ops.service import ServiceUnavailable
 from tests.conftest import cannot_be_had
 
@@ -40,6 +41,11 @@ def test_each_payment_has_an_id_of_its_own_and_the_key_of_its_account() -> None:
 
 def test_resident_memory_is_that_of_the_process() -> None:
     assert 10 < resident_mebibytes(os.getpid()) < 100_000
+
+
+def test_a_rate_that_does_not_come_in_equal_pieces_is_refused_before_anything_starts() -> None:
+    with pytest.raises(BenchmarkFailed, match="multiple of 20"):
+        run_endurance(EnduranceConfig(30, 0.1, accounts=50, partitions=2, hidden=8), quiet=True)
 
 
 @pytest.mark.service

@@ -1,5 +1,7 @@
 """Alerts over HTTP: filters, order, pages, one in full, the budget."""
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 
 import pytest
@@ -164,3 +166,24 @@ def test_the_budget_of_a_day_is_that_of_the_champion_of_that_day(
         ("2026-03-14", 2, 80.0),
     ]
     assert (found["open"], found["today"], found["budget"]) == (2, 2, 80.0)
+
+
+def test_an_address_with_a_nul_character_is_refused(console: Console) -> None:
+    for path in ("/api/alerts/%00", "/api/items/a%00b", "/api/predictions/%00"):
+        assert console.error(path, 422)["code"] == "invalid"
+    for name in ("account", "search", "model"):
+        assert console.error("/api/alerts", 422, **{name: "a\x00"})["code"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("order", "place"),
+    [
+        ("newest", [{"at": "2026-03-14T12:00:00"}, "a"]),
+        ("worst", [100, 0.5, {"at": "2026-03-14T12:00:00Z"}, "a"]),
+        ("worst", [-1, 0.5, {"at": "2026-03-14T12:00:00Z"}, "a"]),
+        ("worst", [2**63, 0.5, {"at": "2026-03-14T12:00:00Z"}, "a"]),
+    ],
+)
+def test_a_cursor_that_no_list_gave_is_refused(console: Console, order: str, place: list[object]) -> None:
+    cursor = urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    assert console.error("/api/alerts", 422, order=order, cursor=cursor)["code"] == "invalid"

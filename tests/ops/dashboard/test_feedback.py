@@ -8,8 +8,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from ops.dashboard.routes.feedback import CONFIRM_SECONDS
+from ops.jobs.dead_letters import REPLAY
 from storage.database import Database
-from storage.dead_letters import dead_letter
+from storage.dead_letters import dead_letter, dead_letters
+from storage.exclusive import exclusively
 from streams.decode import decode_feedback
 from streams.kafka import topic_configurations
 from streams.reading import FetchedRecord
@@ -146,6 +148,26 @@ def test_a_dead_letter_that_was_kept_in_part_or_is_unknown_is_not_sent(console_a
     assert console_alone.error(path, 409, {})["code"] == "conflict"
     assert console_alone.error("/api/dead-letters/1/0/999/replay", 404, {})["code"] == "not_found"
     assert json.dumps(console_alone.get("/api/dead-letters")).count('"replayed_at": null') == 1
+
+
+def test_a_dead_letter_is_not_replayed_while_another_process_replays(
+    console_alone: Console, rows: RowMaker, database: Database
+) -> None:
+    stored = rows.dead_letter(payload=b"{", payload_bytes=1)
+    with exclusively(database, REPLAY):
+        error = console_alone.error(f"/api/dead-letters/1/0/{stored['source_offset']}/replay", 409, {})
+    assert "another replay is running" in error["message"]
+
+
+def test_a_list_of_dead_letters_reads_no_content_and_knows_which_are_whole(rows: RowMaker, database: Database) -> None:
+    rows.dead_letter(payload=b"{", payload_bytes=1)
+    rows.dead_letter(error_code="too_large", payload=b"begin", payload_bytes=2_000_000)
+    with database.reading() as connection:
+        listed = dead_letters(connection, limit=5, code=None, replayed=None, content=False)
+    assert {(letter.payload, letter.record_key, letter.is_whole) for letter in listed} == {
+        (None, None, True),
+        (None, None, False),
+    }
 
 
 def test_a_dead_letter_that_kafka_does_not_take_stays_one(console_alone: Console, rows: RowMaker) -> None:

@@ -238,8 +238,9 @@ def test_without_sql_there_are_nulls_and_503_but_no_failure(
     assert status["services"] == {"sql": False, "kafka": False, "redis": True}
     assert status["events_per_second"] is None
     assert status["workers"] == []
-    error = console.error("/api/alerts", 503)
-    assert (error["code"], "HEADGATE_DATABASE" in error["message"]) == ("unavailable", True)
+    for path in ("/api/alerts", "/api/views"):
+        error = console.error(path, 503)
+        assert (error["code"], "HEADGATE_DATABASE" in error["message"]) == ("unavailable", True)
     assert console.client.get("/health/ready").status_code == 503
     assert console.client.get("/health").json()["ready"] is False
     assert console.client.get("/health/live").text == "live\n"

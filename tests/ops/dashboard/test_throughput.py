@@ -65,6 +65,23 @@ def test_figures_keep_their_last_value_while_a_service_is_away_and_say_of_when_i
     assert figures.current == 3
 
 
+def test_figures_count_as_away_while_their_next_computation_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int | None] = []
+
+    def compute(_now: object) -> int:
+        seen.append(figures.current)
+        with monkeypatch.context() as patched:
+            patched.setattr("ops.dashboard.refreshing.HANGING_SECONDS", -1.0)
+            seen.append(figures.current)
+        return 1
+
+    figures = Figures("some", compute)
+    figures.refresh(NOON)
+    figures.refresh(NOON)
+    assert seen == [None, None, 1, None]
+    assert figures.current == 1
+
+
 def test_a_refresher_goes_on_after_failures_and_counts_them() -> None:
     metrics = DashboardMetrics()
     broken = Figures("broken", lambda _now: 1 // 0)

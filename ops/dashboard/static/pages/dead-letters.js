@@ -71,7 +71,7 @@ function DeadLetter({ place, query, changed }) {
       <p class="note">Topic ${data.topic}, key ${data.key === null ? "none" : html`<code>${data.key}</code>`}, ${format.bytes(data.payload_bytes)}${data.whole ? "" : ", of which only the first part was kept"}</p>
       <div class="query"><pre tabindex="0" aria-label="Content of the record">${data.payload ?? "no value"}</pre>${data.payload && html`<${CopyButton} text=${data.payload} what="the record" />`}</div>
       ${data.replayed_at && html`<p><b>Replayed</b> <${Time} at=${data.replayed_at} />. If it still cannot be read, it is among the dead letters again.</p>`}
-      ${may("operator") && data.whole && html`<button type="button" onClick=${() => setAsking(true)}>${data.replayed_at ? "Replay again …" : "Replay …"}</button>`}
+      ${may("operator") && data.whole && !data.replayed_at && html`<button type="button" onClick=${() => setAsking(true)}>Replay …</button>`}
       ${!data.whole && html`<p class="note">It cannot be replayed: produce the whole record again.</p>`}
       ${asking && html`<${Confirmation} title="Replay this record?" action="Replay" act=${act} close=${() => setAsking(false)}
         done=${() => "Replayed: the record was sent to its topic again"}>
