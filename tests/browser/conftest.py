@@ -28,8 +28,9 @@ USUAL, FRAUD = (22.0, 24.5, 21.0, 23.9), 9_900.0
 expect.set_options(timeout=SECONDS * 1000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with its module: Playwright's event loop would be in the way of every other."""
     program = chromium()
     if program is None:
         cannot_be_had("no Chromium: install Debian's package chromium")

@@ -221,7 +221,7 @@ def test_an_item_has_no_neighbours_without_a_policy_and_those_of_its_vectors_wit
 
     def with_policy() -> Any:
         found = console.get("/api/items/i1")
-        return found if found["policy"] else None
+        return found if found["neighbours"] else None
 
     found = wait_until("the vectors are read", with_policy, SECONDS)
 
