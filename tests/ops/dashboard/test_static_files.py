@@ -202,3 +202,9 @@ def test_each_library_is_listed_with_version_and_a_licence_that_lies_beside_it()
         assert re.search(r"\| \d+\.\d+\.\d+ \|", entry)
         (licence, file), *_ = re.findall(r"([\w. ]+?) \(`(LICENSE-[\w.-]+)`\)", entry)
         assert LICENCES[licence.strip()] in (VENDOR / file).read_text()
+
+
+def test_every_module_is_fetched_at_once_and_not_one_after_the_other() -> None:
+    modules = {f"/static/{path.relative_to(STATIC).as_posix()}" for path in STATIC.rglob("*.js")} - {"/static/app.js"}
+    preloaded = re.findall(r'<link rel="modulepreload" href="([^"]+)">', (STATIC / "index.html").read_text())
+    assert sorted(preloaded) == sorted(modules)
