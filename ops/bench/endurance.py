@@ -23,6 +23,7 @@ from ops.bench.latency import scored, wait_for
 from ops.bench.measure import BenchmarkFailed
 from ops.bench.stage import TOPIC, Stage, empty_stage
 from ops.bench.throughput import ending_on_sigterm, machine
+from ops.clock import epoch_milliseconds
 from ops.progress import progress_bar
 from ops.service import Service
 from ops.simulate.messages import TransactionMessage
@@ -113,7 +114,7 @@ def loaded(
     producer = Producer({"bootstrap.servers": prepared.kafka, "linger.ms": 20, "compression.type": "lz4"})
     readings: list[Reading] = []
     sent, began = 0, time.monotonic()
-    for number, messages in enumerate(payments(config.accounts, config.piece, config.pieces, milliseconds)):
+    for number, messages in enumerate(payments(config.accounts, config.piece, config.pieces, epoch_milliseconds)):
         time.sleep(max(0.0, began + number / PIECES - time.monotonic()))
         for key, value in messages:
             produce(producer, key, value)
@@ -128,10 +129,6 @@ def loaded(
     if producer.flush(30):
         raise BenchmarkFailed("Kafka did not take all payments")
     return readings
-
-
-def milliseconds() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def produce(producer: Producer, key: str, value: bytes) -> None:

@@ -21,6 +21,7 @@ import redis
 from pydantic import SecretStr
 from rich.console import Console
 
+from ops.clock import epoch_milliseconds
 from ops.demo.live import LiveFeed, Watch
 from ops.demo.prepare import (
     MERCHANTS,
@@ -243,10 +244,6 @@ def exports(settings: Settings) -> list[str]:
 
 def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def epoch_milliseconds() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @contextmanager
