@@ -108,7 +108,7 @@ def _leaves(command: Any, path: str) -> Iterator[str]:
 def _help(path: str) -> str:
     program, *arguments = path.split()
     result = CliRunner().invoke(cli, [*arguments, "--help"], prog_name=program, terminal_width=HELP_WIDTH)
-    return "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+    return "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
 
 
 def _metric_rows() -> Iterator[tuple[str, str, str, str]]:
