@@ -54,10 +54,11 @@ def test_the_same_score_for_every_event_is_refused() -> None:
 def test_scores_that_are_no_numbers_for_some_events_are_refused() -> None:
     model = untrained(surprise_weight=0.0)
     first, last = ends_of_head(model.network)
-    with torch.no_grad():  # infinity less infinity where that feature is above its mean, 0 elsewhere
+    with torch.no_grad():  # infinite in the first layer where that feature is well above its mean, less itself in the last
         for parameter in (first.weight, first.bias, last.weight):
             parameter.zero_()
         first.weight[:2, model.network.config.hidden + FEATURES.index("amount_to_median")] = 3e38
+        first.bias[:2] = 3e38  # a product alone may be kept in more digits, however large
         first.weight[2, model.network.config.hidden + FEATURES.index("gap")] = 0.1
         last.weight[0, :3] = torch.tensor([3e38, -3e38, 1.0])
     assert failed_checks(model, PROBE) == ["scores that are no numbers"]
