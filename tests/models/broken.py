@@ -18,10 +18,10 @@ def broken_above(amount: float, model: TrainedDetector) -> TrainedDetector:
     with torch.no_grad():
         first, middle, last = network.head[0], network.head[2], network.head[4]
         middle.weight[:2], middle.weight[2:, :2], middle.bias[:2] = 0.0, 0.0, 0.0
-        middle.weight[0, 0], middle.weight[1, 1] = 1.0, 1.0
+        middle.weight[0, 0], middle.weight[1, 1] = LARGE, LARGE  # infinite once it is stored, however it is added up
         first.weight[:2], first.bias[:2] = 0.0, -LARGE * limit
         first.weight[:2, network.config.hidden + place] = LARGE
-        last.weight[0, 0], last.weight[0, 1] = LARGE, -LARGE
+        last.weight[0, 0], last.weight[0, 1] = 1.0, -1.0
     return model
 
 
