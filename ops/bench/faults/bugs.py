@@ -3,6 +3,7 @@
 `plant` changes the product's own functions in this process (ops/bench/faults/worker.py).
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -29,18 +30,18 @@ Sinks = Callable[[], KafkaSink]
 
 def publish_before_commit(sink: Sinks) -> None:
     """Rows are published from within the transaction that writes them."""
-    waiting: list[tuple[str, Advance]] = []
+    sent = threading.local()  # each topic has a writer thread
 
     def wrapped_send(send: Any) -> Any:
         def sending(self: Committer, works: Sequence[PartitionWork]) -> None:
-            waiting[:] = [(name, work.advance) for work in works for name in work.outboxes & PUBLISHED]
+            sent.waiting = [(name, work.advance) for work in works for name in work.outboxes & PUBLISHED]
             send(self, works)
 
         return sending
 
     def wrapped_advance(inner: Any) -> Any:
         def advancing(connection: Connection, *rest: Any) -> Any:
-            for name, step in waiting:
+            for name, step in sent.waiting:
                 place = {"outbox": name, "generation": step.topic_generation, "partition": step.partition}
                 first = connection.execute(POSITION, place).scalar() or 0
                 sink().publish(name, OUTBOXES[name].read(connection, step.topic_generation, step.partition, first, 500))

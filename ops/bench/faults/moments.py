@@ -9,6 +9,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,15 @@ def plant(moments: Moments) -> None:
 def _plant_around_commits(moments: Moments) -> None:
     """before_sending: the batch is ready, no transaction is open; before_commit: all is sent but the COMMIT;
     after_commit: nobody was told yet."""
-    publishing = False
+    sent = threading.local()  # each topic has a writer thread
 
     def wrapped_send(send: Any) -> Any:
         def sending(self: Committer, works: Sequence[PartitionWork]) -> None:
-            nonlocal publishing
-            publishing = any(work.outboxes & PUBLISHED for work in works)
-            if publishing:
+            sent.publishing = any(work.outboxes & PUBLISHED for work in works)
+            if sent.publishing:
                 moments.reached("before_sending")
             send(self, works)
-            if any(work.outboxes & PUBLISHED for work in works):
+            if sent.publishing:
                 moments.reached("after_commit")
 
         return sending
@@ -77,7 +77,7 @@ def _plant_around_commits(moments: Moments) -> None:
     def wrapped_advance(inner: Any) -> Any:
         def advancing(*arguments: Any) -> Any:
             moved = inner(*arguments)
-            if publishing:
+            if sent.publishing:
                 moments.reached("before_commit")
             return moved
 
