@@ -25,10 +25,16 @@ Id = Annotated[str, Field(min_length=1, max_length=contract.MAX_ID_LENGTH, patte
 Source = Annotated[str, Field(max_length=contract.MAX_ID_LENGTH, pattern=r"^[^\x00]*$")]
 
 
-class Label(BaseModel):
-    """What an alert or an event was; one of alert_id and event_id."""
+class Given(BaseModel):
+    """feedback_id: the giver's own; given again with the same one, it counts once."""
 
     model_config = ConfigDict(extra="forbid")
+
+    feedback_id: Id = Field(default_factory=lambda: uuid4().hex)
+
+
+class Label(Given):
+    """What an alert or an event was; one of alert_id and event_id."""
 
     kind: Literal["label"]
     alert_id: Id | None = None
@@ -43,10 +49,8 @@ class Label(BaseModel):
         return self
 
 
-class Reward(BaseModel):
+class Reward(Given):
     """What an item of a slate was worth."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["reward"]
     recommendation_id: Id
@@ -58,10 +62,10 @@ class Reward(BaseModel):
 @router.post("", status_code=202, dependencies=[ANALYST])
 def give(context: InContext, body: Annotated[Label | Reward, Body(discriminator="kind")]) -> FeedbackTaken:
     """Answered once Kafka has confirmed it. Where that takes more than five seconds the answer is 503: then it was not
-    given, unless it was on its way to Kafka already."""
+    given, unless it was on its way to Kafka already: given again with a feedback_id of its giver's, it counts once."""
     key = subject_of(context, body)
     sources = context.sources
-    given = contract.Feedback(feedback_id=uuid4().hex, given_at=sources.clock(), **body.model_dump())
+    given = contract.Feedback(given_at=sources.clock(), **body.model_dump())
     topic = sources.topic("feedback")
     publish_confirmed(sources.kafka, topic, key.encode(), contract.encode(given), CONFIRM_SECONDS)
     context.metrics.feedback_given(body.kind)

@@ -67,7 +67,7 @@ def test_feedback_arrives_in_the_topic_as_the_worker_reads_it(
     given = [
         {"kind": "label", "alert_id": "a", "label": "fraud"},
         {"kind": "label", "event_id": "e2", "label": "legitimate", "source": "customer"},
-        {"kind": "reward", "recommendation_id": "r1", "item_id": "i1", "value": 2.5},
+        {"kind": "reward", "recommendation_id": "r1", "item_id": "i1", "value": 2.5, "feedback_id": "own-1"},
     ]
 
     taken = [console.post("/api/feedback", body, 202)["feedback_id"] for body in given]
@@ -80,6 +80,8 @@ def test_feedback_arrives_in_the_topic_as_the_worker_reads_it(
     )
     assert decoded.dead == []
     assert [message.feedback_id for message in decoded.messages] == taken
+    assert taken[2] == "own-1"
+    assert taken[0] != taken[1]
     assert [(m.label, m.value, m.source) for m in decoded.messages] == [
         ("fraud", None, "analyst"),
         ("legitimate", None, "customer"),
