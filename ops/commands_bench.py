@@ -174,6 +174,22 @@ def bench_endurance(
         print_json(result)
 
 
+@bench.command("console")
+def bench_console(
+    payments: Annotated[int, typer.Option(min=1_000, help="Predictions in SQL.")] = 1_000_000,
+    alert_share: Annotated[float, typer.Option(min=0.001, max=0.5, help="Of payments that raise an alert.")] = 0.06,
+    accounts: Annotated[int, typer.Option()] = 100_000,
+    loads: Annotated[int, typer.Option(min=1, help="Of each page.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """How long the console's pages take in Chromium, with a million predictions and some 50,000 alerts in SQL."""
+    from ops.bench.console import ConsoleConfig, run_console
+
+    result = run_console(ConsoleConfig(payments, alert_share, accounts, loads), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("state")
 def bench_state(
     parts: Annotated[str, typer.Option(help="copies, memory, or both with a comma.")] = "copies,memory",

@@ -99,20 +99,44 @@ def running_together(
 def _command(
     entrant: Contestant, stage: Stage, database_url: str, group: str, folder_name: str, settings: Mapping[str, str]
 ) -> ServerCommand:
+    if entrant.name == HEADGATE:
+        return headgate_command("worker", stage, database_url, group, folder_name, settings)
+    values = {"kafka": stage.kafka, "database": database_url, "topic": TOPIC, "group": group}
+    arguments = [part for name, value in values.items() for part in (f"--{name}", value)]
+    return _process(entrant.name, stage, folder_name, ["-m", entrant.module, *arguments, "--model", str(stage.model)])
+
+
+def headgate_command(
+    command: str, stage: Stage, database_url: str, group: str, folder_name: str, settings: Mapping[str, str]
+) -> ServerCommand:
+    """`headgate COMMAND` on the stage, with these settings (without their prefix) and none of the environment's."""
+    environment = worker_settings(stage, database_url, group)
+    environment |= {PREFIX + name: value for name, value in settings.items()}
+    foreign = [name for name in os.environ if name.startswith(PREFIX) and name not in environment]
+    without = ["env", *(part for name in foreign for part in ("-u", name))]
+    return _process(command, stage, folder_name, ["-m", "ops", command], without, environment)
+
+
+def _process(
+    name: str,
+    stage: Stage,
+    folder_name: str,
+    python: Sequence[str],
+    before: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ServerCommand:
+    """Whether it is ready, what it does in SQL says."""
     folder = stage.folder / folder_name
     folder.mkdir()
-    arguments, environment = [sys.executable, "-m", entrant.module], {"PYTHONPATH": str(CHECKOUT)}
-    if entrant.name == HEADGATE:
-        environment |= worker_settings(stage, database_url, group)
-        environment |= {PREFIX + name: value for name, value in settings.items()}
-        foreign = [name for name in os.environ if name.startswith(PREFIX) and name not in environment]
-        arguments = ["env", *(part for name in foreign for part in ("-u", name)), *arguments, "worker"]
-    else:
-        values = {"kafka": stage.kafka, "database": database_url, "topic": TOPIC, "group": group}
-        arguments += [part for name, value in values.items() for part in (f"--{name}", value)]
-        arguments += ["--model", str(stage.model)]
     return ServerCommand(
-        entrant.name, arguments, folder, 0, stage.kafka, probe=lambda: None, environment=environment, stop_seconds=30
+        name,
+        [*before, sys.executable, *python],
+        folder,
+        0,
+        stage.kafka,
+        probe=lambda: None,
+        environment={"PYTHONPATH": str(CHECKOUT), **(environment or {})},
+        stop_seconds=30,
     )
 
 

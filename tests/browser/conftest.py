@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.console import WIDE, Complaints, ConsoleProcess, chromium, launched
+from ops.bench.browser import chromium, launched
+from tests.browser.console import WIDE, Complaints, ConsoleProcess
 from tests.conftest import cannot_be_had, fresh_database
 from tests.deployment import Deployment, deployed, wait_until
 from tests.flow_fixtures import detector

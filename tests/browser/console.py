@@ -1,41 +1,21 @@
 """`headgate dashboard` as a process, Chromium's pages on it, and what every page of the console must keep to."""
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, ViewportSize
 
 from tests.deployment import CHECKOUT, wait_until
 
 ADDRESS = re.compile(r"the console is at (\S+)")
 WIDE: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 360, "height": 740}
-#: What Debian and others call the same browser.
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 #: Chromium's own words for an answer that is no success; the pages' words for it are what tests look at.
 FAILED_REQUEST = re.compile(r"^Failed to load resource")
-
-
-def chromium() -> str | None:
-    """The program, where this machine has it."""
-    return next(filter(None, map(shutil.which, CHROMIUM)), None)
-
-
-@contextmanager
-def launched(program: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @dataclass(slots=True)

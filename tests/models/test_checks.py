@@ -54,7 +54,9 @@ def test_the_same_score_for_every_event_is_refused() -> None:
 def test_scores_that_are_no_numbers_for_some_events_are_refused() -> None:
     model = untrained(surprise_weight=0.0)
     first, last = ends_of_head(model.network)
-    with torch.no_grad():  # infinite in the first layer where that feature is well above its mean, less itself in the last
+    with (
+        torch.no_grad()
+    ):  # infinite in the first layer where that feature is well above its mean, less itself in the last
         for parameter in (first.weight, first.bias, last.weight):
             parameter.zero_()
         first.weight[:2, model.network.config.hidden + FEATURES.index("amount_to_median")] = 3e38
