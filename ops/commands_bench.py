@@ -281,5 +281,17 @@ def bench_faults(
         print_json(found)
 
 
+@bench.command("plot")
+def bench_plot(
+    result: Annotated[Path, typer.Argument(help="A file whose last line a benchmark printed with --json.")],
+    output: Annotated[Path, typer.Option(help="Write the plot to this .png file.")],
+) -> None:
+    """Draw what throughput, latency, endurance, console or scaling found."""
+    from ops.bench.plots import plot_result
+
+    plot_result(result, output)
+    print(f"{output} is written")
+
+
 def names_in(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
