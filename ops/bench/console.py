@@ -56,7 +56,7 @@ LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
-    """alert_share: about so many of the payments raise an alert; loads: of each page."""
+    """alert_share: of payments that are flagged, about half of them in an alert of their own; loads: of each page."""
 
     payments: int
     alert_share: float

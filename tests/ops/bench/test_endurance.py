@@ -21,6 +21,7 @@ def test_memory_that_grows_once_it_has_settled_shows_as_growth_an_hour() -> None
     assert told["growth_mebibytes_an_hour"] == pytest.approx(60.0)
     assert told["spread_mebibytes"] == pytest.approx(20.0)
     assert told["most_behind"] == 30
+    assert (told["behind"]["9"], told["behind"]["30"]) == (0, 30)
     assert told["resident_mebibytes"]["2"] == 500.0
 
 
