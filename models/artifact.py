@@ -19,7 +19,7 @@ from models.calibration import LEVELS, Calibration
 from models.detector import Detector, DetectorConfig
 from models.feature_schema import FEATURE_SCHEMA
 
-FORMAT = "headgate-detector-1"
+FORMAT = "headgate-detector-2"
 #: No network has more units in a layer; far beyond what is of use, far below what torch cannot even describe.
 MOST_UNITS = 65_536
 #: What safetensors and msgspec raise about bytes that are something else; RecursionError about lists without end.
@@ -120,7 +120,7 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
     except msgspec.MsgspecError as error:
         raise BadModel("not a detector in safetensors format, or damaged") from error
     if kind.format != FORMAT:
-        raise BadModel(f"format {kind.format!r} is unknown, this version reads {FORMAT!r}")
+        raise BadModel(f"format {kind.format!r} is unknown, this version reads {FORMAT!r}; train anew")
     if kind.feature_schema != FEATURE_SCHEMA:
         raise BadModel(f"made for feature schema {kind.feature_schema}, not {FEATURE_SCHEMA}; train anew")
     try:

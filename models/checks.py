@@ -53,8 +53,7 @@ def sequence_scores(model: TrainedDetector, probe: Events) -> Scores:
     network = model.network.cpu().eval()
     built = FeatureBuilder(network.config.reporting_limit).build(probe)
     categories = torch.from_numpy(built.categories)
-    memos = None if built.memos is None else torch.from_numpy(built.memos)
-    x_NX = network.inputs(torch.from_numpy(built.features), categories, memos)
+    x_NX = network.inputs(torch.from_numpy(built.features), categories, built.memos)
     after_NH = x_NX.new_empty(len(x_NX), network.config.hidden)
     before_NH = torch.zeros_like(after_NH)
     for first, last in zip(built.runs.first.tolist(), built.runs.last.tolist(), strict=True):

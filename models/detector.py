@@ -1,7 +1,7 @@
 """The recurrent detector: one GRU step per event and account, a supervised and a self-supervised head.
 
 The same weights run over the packed events of a batch (live, from states that the caller keeps) and over padded
-sequences (training). Shape suffixes: B rows, T time, F features, C categories, M memo parts, X inputs, H hidden
+sequences (training). Shape suffixes: B rows, T time, F features, C categories, X inputs, H hidden
 units, S surprises, L what labels say of the merchant.
 
 Labels are read by the supervised head only. The recurrent state does not depend on them, so that it can be rebuilt
@@ -22,6 +22,7 @@ from torch.nn import functional
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, CYCLIC, FEATURES, MEMO_BUCKETS
 from models.merchant_labels import LABEL_FEATURES
 from models.recurrence import gru_step, gru_steps
+from models.text_encoder import DistinctTexts, TextEncoder
 
 #: Of each hashed text but the merchant, whose name would only let the network learn by heart which merchants had
 #: frauds; what labels say of it stays true tomorrow (docs/log.md has the figures).
@@ -82,7 +83,7 @@ class Detector(nn.Module):
         self.embeddings = nn.ModuleList(
             nn.Embedding(CATEGORY_BUCKETS[CATEGORIES.index(name)], size) for name, size in EMBEDDINGS.items()
         )
-        self.memo_embedding = nn.EmbeddingBag(MEMO_BUCKETS, MEMO_SIZE, mode="mean", padding_idx=0)
+        self.memo_encoder = TextEncoder(MEMO_BUCKETS, MEMO_SIZE)
         self.gru = nn.GRU(INPUTS, config.hidden, batch_first=True)
         self.expectation = nn.Linear(config.hidden, 4 + CATEGORY_CLASSES + MERCHANT_CLASSES)
         self.head = nn.Sequential(
@@ -120,15 +121,15 @@ class Detector(nn.Module):
             apart = np.maximum.accumulate(standardised + LEAST_PIECE * np.arange(len(found)))
             knots.copy_(torch.from_numpy(apart))
 
-    def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos_BM: Tensor | None) -> Tensor:
-        """Standardised features and embeddings, [B, X]; without memos their part is zero."""
+    def inputs(self, features_BF: Tensor, categories_BC: Tensor, memos: DistinctTexts | None) -> Tensor:
+        """Standardised features and embeddings, [B, X]; where no memo is given its part is zero."""
         standardised_BF = ((features_BF - self.mean_F) / self.scale_F).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         parts = [standardised_BF]
         parts += [embed(categories_BC[:, column]) for column, embed in zip(EMBEDDED, self.embeddings, strict=True)]
-        if memos_BM is None:
+        if memos is None:
             parts.append(features_BF.new_zeros(len(features_BF), MEMO_SIZE))
         else:
-            parts.append(self.memo_embedding(memos_BM))
+            parts.append(self.memo_encoder.of_rows(memos, len(features_BF)))
         return torch.cat(parts, dim=1)
 
     def step(self, x_BX: Tensor, h_BH: Tensor) -> Tensor:

@@ -31,11 +31,12 @@ from models.feature_schema import (
     is_near_limit,
     merchant_additions,
 )
-from models.hashing import BucketMemory, MemoMemory, hashes
+from models.hashing import BucketMemory, hashes
 from models.merchant_labels import LABEL_FEATURES, MerchantKnowledge, unexplained_share
 from models.runs import Runs, decayed_before, find_runs, running_maximum, window, write_ring
 from models.slots import Slots
 from models.state import FEATURE_ROWS, LOG_AMOUNTS, NEVER, POSITIONS, account_arena, merchant_arena
+from models.text_encoder import DistinctTexts, TextParts
 
 COUNTRY = CATEGORIES.index("country")
 
@@ -63,7 +64,7 @@ class Displaced:
 class FeatureBatch:
     """The m accepted events of a batch, sorted by account and then by arrival.
 
-    features float32[m, F] in the units of feature_schema; categories int64[m, 4] bucket numbers; memos int64[m, 8] or
+    features float32[m, F] in the units of feature_schema; categories int64[m, 4] bucket numbers; memos: those given,
     None when no event has one; labels float32[m, 13]: what labels say of the merchant, columns as LABEL_FEATURES names
     them; unexplained float64[m]: how little the account alone explains the amount, 0 to 1; usual float32[m]: median of
     the account's recent amounts in base currency, NaN without history; age int64[m]: the account's events before this
@@ -73,7 +74,7 @@ class FeatureBatch:
     runs: Runs
     features: npt.NDArray[np.float32]
     categories: npt.NDArray[np.int64]
-    memos: npt.NDArray[np.int64] | None
+    memos: DistinctTexts | None
     labels: npt.NDArray[np.float32]
     unexplained: npt.NDArray[np.float64]
     usual: npt.NDArray[np.float32]
@@ -107,7 +108,7 @@ class FeatureBuilder:
         )
         self.merchants = merchant_arena(1024, sums=len(MERCHANT_SUM_TAUS), labels=len(LABEL_FEATURES))
         self._buckets = [BucketMemory(buckets) for buckets in CATEGORY_BUCKETS[1:]]
-        self._memos = MemoMemory(MEMO_BUCKETS, MEMO_PARTS)
+        self._memos = TextParts(MEMO_BUCKETS, MEMO_PARTS)
         self._knowledge = MerchantKnowledge.none()
 
     def use_labels(self, knowledge: MerchantKnowledge) -> None:
@@ -148,7 +149,6 @@ class FeatureBuilder:
         merchant_hash, merchant_sums, labels = self._merchants_before(events)
         merchant_hash, merchant_sums, labels = merchant_hash[order], merchant_sums[order], labels[order]
         categories = self._category_buckets(events, order, merchant_hash)
-        memos = self._memos.of(events.memo)
         known, added, time = self._accounts_before(events, runs, merchant_hash, merchant_sums, categories)
         features = feature_matrix(known)
         first = runs.slot[runs.first]
@@ -177,7 +177,7 @@ class FeatureBuilder:
             runs=runs,
             features=features,
             categories=categories,
-            memos=None if memos is None else memos[order],
+            memos=self._sorted_memos(events, order),
             labels=labels,
             unexplained=unexplained_share(known.log_amount - known.median, known.age > 0),
             usual=usual,
@@ -187,6 +187,14 @@ class FeatureBuilder:
             positions=positions,
             displaced=displaced,
         )
+
+    def _sorted_memos(self, events: Events, order: Rows) -> DistinctTexts | None:
+        found = self._memos.distinct(events.memo)
+        if found is None:
+            return None
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        return DistinctTexts(place[found.rows], found.which, found.parts)
 
     def _accounts_before(
         self,

@@ -1,8 +1,6 @@
 """Stable 64-bit hashes of texts (Python's own differ between processes), remembered for texts that recur."""
 
-import re
 from collections.abc import Collection
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +9,6 @@ import xxhash
 #: A memory that grows past this forgets everything; what recurs is soon known again.
 REMEMBERED = 200_000
 
-_DIGITS = re.compile(r"\d+")
 _digest = xxhash.xxh3_64_intdigest
 
 
@@ -42,34 +39,3 @@ class BucketMemory(dict[str | None, int]):
     def of(self, texts: Collection[str | None]) -> npt.NDArray[np.int64]:
         """int64[n]"""
         return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
-
-
-class MemoMemory(dict[str | None, tuple[int, ...]]):
-    """Memo -> bucket numbers (1 and up; 0 is padding) of its first words and pairs of neighbouring words.
-
-    Digits count as one sign, so that "invoice 4711" and "invoice 4712" read the same.
-    """
-
-    def __init__(self, buckets: int, most: int) -> None:
-        super().__init__()
-        self._buckets = buckets
-        self._most = most
-
-    def __missing__(self, memo: str | None) -> tuple[int, ...]:
-        if len(self) >= REMEMBERED:
-            self.clear()
-        words = _DIGITS.sub("0", (memo or "").lower()).split()[: self._most]
-        pairs = [f"{first} {second}" for first, second in pairwise(words)]
-        numbers = [1 + stable_hash(text) % (self._buckets - 1) for text in (words + pairs)[: self._most]]
-        value = tuple(numbers + [0] * (self._most - len(numbers)))
-        self[memo] = value
-        return value
-
-    def of(self, memos: Collection[str | None]) -> npt.NDArray[np.int64] | None:
-        """int64[n, most], or None where no event has a memo."""
-        given = [(row, memo) for row, memo in enumerate(memos) if memo]
-        if not given:
-            return None
-        numbers = np.zeros((len(memos), self._most), np.int64)
-        numbers[[row for row, _ in given]] = [self[memo] for _, memo in given]
-        return numbers

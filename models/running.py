@@ -157,8 +157,7 @@ class RunningModel:
     def _inputs(self, built: FeatureBatch) -> tuple[torch.Tensor, torch.Tensor]:
         features = torch.from_numpy(built.features).to(self._device)
         categories = torch.from_numpy(built.categories).to(self._device)
-        memos = None if built.memos is None else torch.from_numpy(built.memos).to(self._device)
-        return self._network.inputs(features, categories, memos), categories
+        return self._network.inputs(features, categories, built.memos), categories
 
     def _recur(self, inputs: torch.Tensor, runs: Runs) -> tuple[torch.Tensor, torch.Tensor]:
         """States before and after each sorted row; the last of each run is stored."""

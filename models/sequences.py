@@ -19,6 +19,7 @@ from models.feature_schema import CATEGORIES, FEATURES, MEMO_PARTS
 from models.features import FeatureBatch, FeatureBuilder
 from models.labels import History, LabelRelease, version_portions
 from models.merchant_labels import LABEL_FEATURES
+from models.text_encoder import DistinctTexts
 
 FEATURE_CHUNK = 20_000
 #: About so many batches make an epoch, within these bounds: a short history needs the steps, a long one the speed.
@@ -58,11 +59,13 @@ class TrainingConfig:
 class Sequences:
     """The history sorted by account, then time. Account k has the rows start[k] to stop[k], those from held_out[k] on
     are in the later slice; validation bool[n] says the same per row. labels int8[n]: the truth, -1 unknown; known: what
-    labels said of the merchant at the time. Categories and memos are kept as int16."""
+    labels said of the merchant at the time. memo int32[n]: each event's row of memo_parts int16[d, most], -1 without a
+    memo; None where no event has one. Categories are kept as int16."""
 
     features: Tensor
     categories: Tensor
-    memos: Tensor | None
+    memo: Tensor | None
+    memo_parts: Tensor | None
     known: Tensor
     labels: npt.NDArray[np.int8]
     validation: npt.NDArray[np.bool_]
@@ -81,9 +84,18 @@ class Sequences:
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> "Sequences":
-        kept = ("features", "categories", "memos", "known")
-        columns: dict[str, Any] = {"memos": None} | dict(tensors)
+        kept = ("features", "categories", "memo", "memo_parts", "known")
+        columns: dict[str, Any] = {"memo": None, "memo_parts": None} | dict(tensors)
         return Sequences(**{name: value if name in kept else value.numpy() for name, value in columns.items()})
+
+    def memos(self, rows: Tensor) -> DistinctTexts | None:
+        """Of the given rows; None where the history has none."""
+        if self.memo is None or self.memo_parts is None:
+            return None
+        memo = self.memo[rows].numpy()
+        given = np.flatnonzero(memo >= 0)
+        different, which = np.unique(memo[given], return_inverse=True)
+        return DistinctTexts(given, which, self.memo_parts.numpy()[different].astype(np.int64))
 
     @property
     def trained_frauds(self) -> int:
@@ -104,7 +116,9 @@ def prepare(history: History, config: TrainingConfig, progress: Progress) -> Seq
     """Features of the whole history, sorted by account. Repeated event ids are left out."""
     begin = validation_begin(history.occurred_at, history.labels, config.validation_share)
     columns = feature_columns(history, config.reporting_limit, progress)
-    rows, slots = columns.pop("rows"), columns.pop("slots")
+    rows, slots, memo_parts = columns.pop("rows"), columns.pop("slots"), columns.pop("memo_parts")
+    if not len(memo_parts):
+        del columns["memo"]
     order = np.lexsort((rows, slots))
     rows, slots = rows[order], slots[order]
     start = np.flatnonzero(np.append(True, slots[1:] != slots[:-1]))
@@ -116,7 +130,8 @@ def prepare(history: History, config: TrainingConfig, progress: Progress) -> Seq
     return Sequences(
         features=in_order["features"],
         categories=in_order["categories"],
-        memos=in_order.get("memos"),
+        memo=in_order.get("memo"),
+        memo_parts=torch.from_numpy(memo_parts) if len(memo_parts) else None,
         known=in_order["known"],
         labels=history.labels[rows],
         validation=validation,
@@ -128,10 +143,11 @@ def prepare(history: History, config: TrainingConfig, progress: Progress) -> Seq
 
 def feature_columns(history: History, reporting_limit: float, progress: Progress) -> dict[str, npt.NDArray[Any]]:
     """Of the m events that are no repeats, in the order in which they were built: row of the history, slot of the
-    account, features, known, categories, and memos where there are any."""
+    account, features, known, categories, memo; and memo_parts, the parts of the memos, those of one chunk only once."""
     builder, release, count = FeatureBuilder(reporting_limit), LabelRelease(history), 0
     columns = empty_columns(len(history))
-    any_memos = False
+    memo_parts = [np.empty((0, MEMO_PARTS), np.int16)]
+    memos = 0
     for rows, events in version_portions(history, FEATURE_CHUNK):
         builder.use_labels(release.knowledge(int(events.occurred_at[0])))
         built = builder.build(events)
@@ -139,12 +155,13 @@ def feature_columns(history: History, reporting_limit: float, progress: Progress
         place = slice(count, count + len(built.rows))
         for name, values in columns_of(built, rows).items():
             columns[name][place] = values
-        any_memos |= built.memos is not None
+        if built.memos is not None:
+            columns["memo"][place][built.memos.rows] = memos + built.memos.which
+            memo_parts.append(built.memos.parts.astype(np.int16))
+            memos += len(built.memos.parts)
         count = place.stop
         progress("features", rows[-1] / len(history))
-    if not any_memos:
-        del columns["memos"]
-    return {name: values[:count] for name, values in columns.items()}
+    return {name: values[:count] for name, values in columns.items()} | {"memo_parts": np.concatenate(memo_parts)}
 
 
 def empty_columns(count: int) -> dict[str, npt.NDArray[Any]]:
@@ -155,19 +172,18 @@ def empty_columns(count: int) -> dict[str, npt.NDArray[Any]]:
         "features": np.empty((count, len(FEATURES)), np.float32),
         "known": np.empty((count, len(LABEL_FEATURES)), np.float32),
         "categories": np.empty((count, len(CATEGORIES)), np.int16),
-        "memos": np.zeros((count, MEMO_PARTS), np.int16),
+        "memo": np.full(count, -1, np.int32),
     }
 
 
 def columns_of(built: FeatureBatch, rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[Any]]:
-    columns: dict[str, npt.NDArray[Any]] = {
+    return {
         "rows": rows[built.rows],
         "slots": built.runs.slot,
         "features": built.features,
         "known": built.labels,
         "categories": built.categories,
     }
-    return columns if built.memos is None else columns | {"memos": built.memos}
 
 
 def batch_events(sequences: Sequences, config: TrainingConfig, processes: int = 1) -> int:

@@ -234,3 +234,10 @@ class TextEncoder(nn.Module):
     def forward(self, parts_BM: Tensor) -> Tensor:
         """[B, V], between -1 and 1; zero for a text without any part."""
         return torch.tanh(self.layer(self.parts(parts_BM))) * (parts_BM[:, :1] > 0)
+
+    def of_rows(self, texts: DistinctTexts, count: int) -> Tensor:
+        """[count, V]: zero where no text is given."""
+        device = self.layer.weight.device
+        rows, which, parts_BM = (torch.from_numpy(part).to(device) for part in (texts.rows, texts.which, texts.parts))
+        encoded: Tensor = self(parts_BM)
+        return encoded.new_zeros(count, encoded.shape[1]).index_copy(0, rows, encoded.index_select(0, which))

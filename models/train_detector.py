@@ -260,8 +260,7 @@ def sequence_states(
     present_BT, device = rows_BT >= 0, detector.device
     rows_N = rows_BT[present_BT]
     categories_NC = sequences.categories[rows_N].to(device).long()
-    memos_NM = None if sequences.memos is None else sequences.memos[rows_N].to(device).long()
-    x_NX = detector.inputs(sequences.features[rows_N].to(device), categories_NC, memos_NM)
+    x_NX = detector.inputs(sequences.features[rows_N].to(device), categories_NC, sequences.memos(rows_N))
     present_BT = present_BT.to(device)
     x_BTX = x_NX.new_zeros(*rows_BT.shape, x_NX.shape[1])
     x_BTX[present_BT] = x_NX

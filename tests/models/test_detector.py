@@ -22,6 +22,7 @@ from models.detector import (
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
 from models.merchant_labels import LABEL_FEATURES
 from models.recurrence import NARROW_WAVE
+from models.text_encoder import DistinctTexts
 from tests.models.logs import untrained
 
 HIDDEN = 8
@@ -90,9 +91,13 @@ def test_a_history_of_minutes_does_not_make_the_rest_of_the_day_look_extreme(net
     assert fresh.inputs(elsewhere, random_categories(1), None)[0, hour].abs() < 5
 
 
+def memo_of_row(row: int, parts: list[int]) -> DistinctTexts:
+    return DistinctTexts(np.array([row]), np.array([0]), np.array([parts]))
+
+
 def test_no_memos_and_empty_memos_are_the_same(network: Detector) -> None:
     features, categories = torch.randn(4, len(FEATURES)), random_categories(4)
-    empty = network.inputs(features, categories, torch.zeros(4, MEMO_PARTS, dtype=torch.int64))
+    empty = network.inputs(features, categories, memo_of_row(2, [0] * MEMO_PARTS))
     assert torch.equal(empty, network.inputs(features, categories, None))
 
 
@@ -105,8 +110,7 @@ def test_every_category_and_memo_moves_its_own_columns(network: Detector) -> Non
         changed = (network.inputs(features, other, None) != before)[0]
         assert changed.nonzero()[:, 0].tolist() == list(range(start, start + size))
         start += size
-    memos = torch.ones(1, MEMO_PARTS, dtype=torch.int64)
-    changed = (network.inputs(features, categories, memos) != before)[0]
+    changed = (network.inputs(features, categories, memo_of_row(0, [1] * MEMO_PARTS)) != before)[0]
     assert changed.nonzero()[:, 0].tolist() == list(range(start, start + MEMO_SIZE))
 
 

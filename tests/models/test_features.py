@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.events import Events
-from models.feature_schema import FEATURES, LARGEST
+from models.feature_schema import FEATURES, LARGEST, MEMO_PARTS
 from models.features import FeatureBatch, FeatureBuilder, median_of_held
 from models.state import POSITIONS
 from tests.models.logs import MINUTE, busy_log, cut, log_of, logs, of_partition, one_at_a_time
@@ -33,7 +33,9 @@ def built_from(batches: list[Events]) -> tuple[FeatureBuilder, dict[str, npt.NDA
 
 def in_log_order(built: FeatureBatch) -> dict[str, npt.NDArray[Any]]:
     count = len(built.duplicate)
-    memos = np.zeros((len(built.rows), 8), np.int64) if built.memos is None else built.memos
+    memos = np.zeros((len(built.rows), MEMO_PARTS), np.int64)
+    if built.memos is not None:
+        memos[built.memos.rows] = built.memos.parts[built.memos.which]
     sorted_columns = {"features": built.features, "categories": built.categories, "memos": memos}
     sorted_columns |= {"usual": built.usual, "age": built.age}
     result = {"duplicate": built.duplicate}

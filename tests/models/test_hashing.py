@@ -1,4 +1,4 @@
-"""Hashes that never change, and memories that answer as if they remembered nothing."""
+"""Hashes that never change, and a memory that answers as if it remembered nothing."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import hashing
-from models.hashing import BucketMemory, MemoMemory, hashes, stable_hash
+from models.hashing import BucketMemory, hashes, stable_hash
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -42,36 +42,7 @@ def test_buckets_leave_0_to_what_is_not_given(many: list[str | None], buckets: i
 def test_a_memory_that_grew_too_large_forgets_but_answers_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "REMEMBERED", 10)
     names = [f"name-{number}" for number in range(35)]
-    buckets, memos = BucketMemory(64), MemoMemory(64, 4)
+    buckets = BucketMemory(64)
 
     assert buckets.of(names).tolist() == [BucketMemory(64)[name] for name in names]
-    assert [memos[name] for name in names] == [MemoMemory(64, 4)[name] for name in names]
     assert len(buckets) <= 10
-    assert len(memos) <= 10
-
-
-def test_memos_differ_by_words_and_their_order_but_not_by_numbers_case_or_spaces() -> None:
-    memo = MemoMemory(512, 8)
-    assert memo["Invoice 4711"] == memo["invoice  4712 "]
-    assert memo["gift card"] != memo["card gift"]
-    assert memo["gift card"] != memo["gift"]
-
-
-@given(st.lists(st.none() | texts, min_size=1))
-def test_a_memo_is_a_row_of_buckets_filled_up_with_0(memos: list[str | None]) -> None:
-    found = MemoMemory(512, 8).of(memos)
-    if found is None:
-        assert not any(memos)
-        return
-    assert found.shape == (len(memos), 8)
-    assert (found >= 0).all()
-    assert (found < 512).all()
-    for memo, row in zip(memos, found, strict=True):
-        words = (memo or "").split()
-        assert np.count_nonzero(row) == min(8, max(0, 2 * len(words) - 1))
-        assert not (row[1:] > 0)[row[:-1] == 0].any()
-
-
-def test_a_batch_without_memos_has_none() -> None:
-    assert MemoMemory(512, 8).of([None, "", None]) is None
-    assert MemoMemory(512, 8).of([]) is None
