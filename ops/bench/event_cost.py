@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -31,13 +32,19 @@ Progress = Callable[[float], None]
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is measured: accounts in memory, and in turn a stretch of each of `hot_shares` (of events that one account
-    has), so many times each. batches: of 8,192 events, in a stretch."""
+    has) with each of `memo_shares` (of events with a memo), so many times each. batches: of 8,192 events, in a
+    stretch."""
 
     accounts: int
     hot_shares: Sequence[float] = (0.0,)
     stretches: int = 7
     batches: int = 12
     hidden: int = 64
+    memo_shares: Sequence[float] = (0.0,)
+
+    @property
+    def kinds(self) -> list[tuple[float, float]]:
+        return list(product(self.hot_shares, self.memo_shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Cost:
     wall: float
 
 
-#: The stretches of each hot share, in the order in which they were.
+#: The stretches of each kind, in the order in which they were.
 Costs = list[list[Cost]]
 
 
@@ -74,11 +81,11 @@ def event_costs(load: Load, progress: Progress) -> Costs:
         progress(min(0.5, scorer.resident_accounts / load.accounts / 2))
     if scorer.resident_accounts != load.accounts:
         raise BenchmarkFailed(f"{scorer.resident_accounts} accounts are in memory, not {load.accounts}")
-    costs: Costs = [[] for _ in load.hot_shares]
-    stretch(scoring, traffic.batches(load.batches, load.hot_shares[0]))  # the first one finds caches cold
+    costs: Costs = [[] for _ in load.kinds]
+    stretch(scoring, traffic.batches(load.batches, *load.kinds[0]))  # the first one finds caches cold
     for number in range(load.stretches):
-        for hot_share, found in zip(load.hot_shares, costs, strict=True):
-            found.append(stretch(scoring, traffic.batches(load.batches, hot_share)))
+        for kind, found in zip(load.kinds, costs, strict=True):
+            found.append(stretch(scoring, traffic.batches(load.batches, *kind)))
         progress(0.5 + (number + 1) / load.stretches / 2)
     return costs
 

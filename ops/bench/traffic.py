@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ops.bench.payment_memos import payment_memos
 from ops.bench.state import BATCH, PARTITIONS, events_of
 from ops.simulate.messages import TransactionMessage
 from streams.reading import FetchedRecord
@@ -35,12 +36,13 @@ class Traffic:
         for first in range(0, self.accounts, BATCH):
             yield self._next(np.arange(first, min(first + BATCH, self.accounts)))
 
-    def batches(self, count: int, hot_share: float) -> list[Batch]:
+    def batches(self, count: int, hot_share: float, memo_share: float = 0.0) -> list[Batch]:
         """So many full batches."""
-        return [self._next(drawn_accounts(self._draw, self.accounts, BATCH, hot_share)) for _ in range(count)]
+        accounts = (drawn_accounts(self._draw, self.accounts, BATCH, hot_share) for _ in range(count))
+        return [self._next(account, memo_share) for account in accounts]
 
-    def _next(self, account: npt.NDArray[np.int64]) -> Batch:
-        batch = records_of(self._sent, account)
+    def _next(self, account: npt.NDArray[np.int64], memo_share: float = 0.0) -> Batch:
+        batch = records_of(self._sent, account, memo_share)
         self._sent += len(account)
         return batch
 
@@ -51,8 +53,9 @@ def drawn_accounts(draw: np.random.Generator, accounts: int, count: int, hot_sha
     return np.where(draw.random(count) < hot_share, HOT_ACCOUNT, evenly)
 
 
-def records_of(first: int, account: npt.NDArray[np.int64]) -> Batch:
-    """Of accounts by their numbers; first: the number of the first event, all partitions counting together."""
+def records_of(first: int, account: npt.NDArray[np.int64], memo_share: float = 0.0) -> Batch:
+    """Of accounts by their numbers; first: the number of the first event, all partitions counting together;
+    memo_share: of events with a memo."""
     events = events_of(first, account)
     records: dict[int, list[FetchedRecord]] = {partition: [] for partition in range(PARTITIONS)}
     rows = zip(
@@ -66,11 +69,12 @@ def records_of(first: int, account: npt.NDArray[np.int64]) -> Batch:
         events.channel,
         events.country,
         events.category,
+        payment_memos(np.random.default_rng([first, 1]), len(account), memo_share),
         strict=True,
     )
-    for partition, offset, event_id, at, account_id, merchant_id, amount, channel, country, category in rows:
+    for partition, offset, event_id, at, account_id, merchant_id, amount, channel, country, category, memo in rows:
         message = TransactionMessage(
-            event_id, at, account_id, merchant_id, amount, channel=channel, country=country, category=category
+            event_id, at, account_id, merchant_id, amount, "EUR", channel, country, category, memo
         )
         records[partition].append(FetchedRecord(offset, at, account_id.encode(), _encode(message)))
     return {partition: own for partition, own in records.items() if own}
