@@ -17,11 +17,20 @@ from torch import Tensor
 from models.artifact import TrainedDetector
 from models.detector import EMBEDDINGS, MEMO_SIZE
 from models.events import Events
-from models.feature_schema import FEATURES
+from models.feature_schema import FEATURES, MEMO_PARTS
 from models.features import FeatureBatch
 from models.merchant_labels import LABEL_FEATURES, MOST_DAYS
+from models.text_encoder import CHARACTERS_A_PART
+from models.text_reading import HIDDEN_CHARACTER, MIXED_ALPHABETS, signs_of
 
 MOST_REASONS = 5
+#: So many characters of a memo are told; so many are what the network has read (text_encoder.py).
+MOST_OF_MEMO = 60
+MEMO_CHARACTERS = CHARACTERS_A_PART * MEMO_PARTS
+DISGUISES = {
+    MIXED_ALPHABETS: "letters of several alphabets in one word",
+    HIDDEN_CHARACTER: "an invisible character within a word",
+}
 HOURS_A_MONTH = 720
 #: The reason that stands for everything that labels say of the merchant.
 MERCHANT_LABELS = "merchant_labels"
@@ -150,7 +159,12 @@ def _tell_kind(f: Facts) -> Telling:
 
 
 def _tell_memo(f: Facts) -> Telling:
-    return 1.0, 0.0, f"wording of the memo: {(f.memo or '')[:60]!r}"
+    """As text only: what cannot be printed is escaped."""
+    if not f.memo:
+        return 0.0, 0.0, "no memo"
+    beginning = f.memo if len(f.memo) <= MOST_OF_MEMO else f"{f.memo[:MOST_OF_MEMO]}..."
+    shown = [DISGUISES[sign] for sign in signs_of(f.memo[:MEMO_CHARACTERS]) if sign in DISGUISES]
+    return 1.0, 0.0, f"memo: {beginning!r}" + (f" ({', '.join(shown)})" if shown else "")
 
 
 def _tell_sequence(f: Facts) -> Telling:

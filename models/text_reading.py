@@ -63,6 +63,11 @@ def in_one_form(text: str, longest: int) -> str:
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()[:longest]
 
 
+def signs_of(text: str) -> list[int]:
+    """Which signs a text shows, however it is written."""
+    return (np.flatnonzero(Reading.of([in_one_form(text, len(text))]).signs[0]) + 1).tolist()
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """n texts one after the other: codes of characters, with a space before and behind each word and 0 for every
