@@ -33,7 +33,7 @@ CYCLIC = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 CATEGORIES = ("merchant", "category", "channel", "country")
 CATEGORY_BUCKETS = (2048, 256, 64, 512)
 #: Of memos: buckets of their parts, and how many parts of one are read (text_encoder.py).
-MEMO_BUCKETS, MEMO_PARTS = 8192, 64
+MEMO_BUCKETS, MEMO_PARTS = 8192, 48
 
 HOUR, DAY = 3_600_000.0, 86_400_000.0
 WEEK, MONTH = 7 * DAY, 30 * DAY

@@ -76,6 +76,20 @@ def bench_order(
         print_json(result)
 
 
+@bench.command("memos")
+def bench_memos(
+    seeds: Annotated[str, typer.Option(help="Of the simulation and of training, with commas.")] = "0,1,2",
+    as_json: Json = False,
+) -> None:
+    """What reading memos is worth to the detector where fraud shows early in nothing else."""
+    from ops.bench.memos import run_memos
+    from ops.bench.options import whole_numbers
+
+    result = run_memos(whole_numbers("--seeds", seeds), quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("shoppers")
 def bench_shoppers(
     seeds: Annotated[str, typer.Option(help="Of the simulation, with commas.")] = "0,1,2",
@@ -229,15 +243,16 @@ def bench_model(
 @bench.command("scaling")
 def bench_scaling(
     parts: Annotated[
-        str, typer.Option(help="Of entities, hot_key, partitions, workers; with commas.")
-    ] = "entities,hot_key,partitions,workers",
+        str, typer.Option(help="Of entities, hot_key, memos, partitions, workers; with commas.")
+    ] = "entities,hot_key,memos,partitions,workers",
     accounts: Annotated[str, typer.Option(help="How many, for entities.")] = "10000,100000,1000000",
     partitions: Annotated[str, typer.Option(help="How many, for partitions.")] = "1,4,16,64",
     workers: Annotated[str, typer.Option(help="How many processes, for workers.")] = "1,2",
-    events: Annotated[int, typer.Option(min=1, help="Of each run of partitions and workers.")] = 200_000,
+    memos: Annotated[float, typer.Option(min=0.01, max=1, help="Share of events with a memo, for memos.")] = 0.5,
+    events: Annotated[int, typer.Option(min=1, help="Of each run of memos, partitions and workers.")] = 200_000,
     as_json: Json = False,
 ) -> None:
-    """What an event costs by accounts in memory and with a hot key; throughput by partitions and workers."""
+    """What an event costs by accounts, with a hot key and memos; throughput with memos, by partitions and workers."""
     from ops.bench.options import whole_numbers
     from ops.bench.scaling import ScalingConfig, run_scaling
     from ops.bench.scaling_service import ServiceLoad
@@ -246,6 +261,7 @@ def bench_scaling(
         accounts=whole_numbers("--accounts", accounts, least=1),
         partitions=whole_numbers("--partitions", partitions, least=1),
         workers=whole_numbers("--workers", workers, least=1),
+        memo_share=memos,
         load=ServiceLoad(events=events),
     )
     result = run_scaling(names_in(parts), config, quiet=as_json)

@@ -1,12 +1,13 @@
-"""`headgate bench scaling`: how the cost of an event and the throughput change with accounts, a hot key, partitions,
-workers.
+"""`headgate bench scaling`: how the cost of an event and the throughput change with accounts, a hot key, memos,
+partitions, workers.
 
 entities and hot_key: the thread that scores, in process (event_cost.py). partitions and workers: the whole durable path
-on services of its own (scaling_service.py). Here is what they are asked, and what is made of their answers.
+on services of its own (scaling_service.py). memos: both. Here is what they
+are asked, and what is made of their answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -16,14 +17,16 @@ from rich.table import Table
 
 from ops.bench.event_cost import Cost, Costs, Load, Progress, in_a_process_of_its_own, median_cost
 from ops.bench.measure import BenchmarkFailed
-from ops.bench.scaling_service import ServiceLoad, by_partitions, by_workers, runs_summary
-from ops.bench.throughput import ending_on_sigterm, machine
+from ops.bench.scaling_service import ServiceLoad, by_memos, by_partitions, by_workers, runs_summary
+from ops.bench.throughput import Run, ending_on_sigterm, machine
 from ops.progress import progress_bar
 
 #: Of the events, those of the hot account; what its events may cost, times evenly spread ones.
 HOT_SHARE = 0.4
 MOST_HOT_RATIO = 2.0
-PARTS = ("entities", "hot_key", "partitions", "workers")
+PARTS = ("entities", "hot_key", "memos", "partitions", "workers")
+#: What memos may take of the throughput.
+LEAST_MEMO_RATIO = 0.85
 
 Named = Callable[[str, float], None]
 Measure = Callable[[Load, Progress], Costs]
@@ -31,7 +34,8 @@ Measure = Callable[[Load, Progress], Costs]
 
 @dataclass(frozen=True, slots=True)
 class ScalingConfig:
-    """accounts: numbers of them for `entities`; hot_accounts: how many there are where one is hot; partitions and
+    """accounts: numbers of them for `entities`; hot_accounts: how many there are where one is hot, and for
+    memos; memo_share: of events with a memo; memo_rounds: of runs without and with memos in turn; partitions and
     workers: numbers of them; load: of each run with services."""
 
     accounts: Sequence[int] = (10_000, 100_000, 1_000_000)
@@ -40,6 +44,8 @@ class ScalingConfig:
     batches: int = 12
     partitions: Sequence[int] = (1, 4, 16, 64)
     workers: Sequence[int] = (1, 2)
+    memo_share: float = 0.5
+    memo_rounds: int = 3
     load: ServiceLoad = field(default_factory=ServiceLoad)
 
 
@@ -56,6 +62,7 @@ def run_scaling(
     if not quiet:
         show(result, Console())
     failed = [problem for part in ("partitions", "workers") for problem in problems_of(found.get(part, {}))]
+    failed += found.get("memos", {}).get("problems", [])
     if failed:
         raise BenchmarkFailed(f"the figures do not count: {'; '.join(failed)}")
     return result
@@ -74,6 +81,12 @@ def measured(part: str, config: ScalingConfig, progress: Named, measure: Measure
             load = Load(config.hot_accounts, shares, config.stretches, config.batches, config.load.hidden)
             evenly, hot = measure(load, partial(progress, "hot key"))
             return {"accounts": config.hot_accounts, "hot_share": HOT_SHARE, **hot_key_summary(evenly, hot)}
+        case "memos":
+            load = Load(config.hot_accounts, (0.0,), config.stretches, config.batches, config.load.hidden)
+            load = replace(load, memo_shares=(0.0, config.memo_share))
+            without, with_memos = measure(load, partial(progress, "memos"))
+            runs = by_memos(config.memo_share, config.memo_rounds, config.load, progress)
+            return {"share": config.memo_share, **memos_summary(without, with_memos, runs)}
         case "partitions":
             return runs_summary(by_partitions(config.partitions, config.load, progress), lambda number: 1)
         case _:
@@ -103,6 +116,23 @@ def hot_key_summary(evenly: Sequence[Cost], hot: Sequence[Cost]) -> dict[str, An
     return {**found, "ratio": ratio, "most_ratio": MOST_HOT_RATIO}
 
 
+def memos_summary(
+    without: Sequence[Cost], with_memos: Sequence[Cost], runs: Sequence[tuple[Run, Run]]
+) -> dict[str, Any]:
+    """cost_ratio: of CPU time in the thread that scores; ratio: of the whole path's events a second. Both are medians
+    of neighbours' own ratios."""
+    paces = [(one.pace.events_per_second, other.pace.events_per_second) for one, other in runs]
+    return {
+        "cost": {"without": asdict(median_cost(without)), "with": asdict(median_cost(with_memos))},
+        "cost_ratio": median(other.cpu / one.cpu for one, other in zip(without, with_memos, strict=True)),
+        "events_per_second": {"without": median(one for one, _ in paces), "with": median(other for _, other in paces)},
+        "ratio": median(other / one for one, other in paces),
+        "least_ratio": LEAST_MEMO_RATIO,
+        "rounds": [{"without": one, "with": other} for one, other in paces],
+        "problems": [problem for pair in runs for run in pair for problem in run.problems],
+    }
+
+
 def problems_of(runs: Mapping[str, Any]) -> list[str]:
     return [problem for run in runs.values() for problem in run["problems"]]
 
@@ -119,6 +149,16 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         ]
         title = f"What an event of {said['accounts']:,} accounts costs (wanted: at most {said['most_ratio']:g} times)"
         console.print(_table(title, ("events", "us of CPU", "us", "evenly's CPU"), rows))
+    if said := result.get("memos"):
+        rows = [
+            [name, *_cost(said["cost"][name]), f"{said['events_per_second'][name]:,.0f}"]
+            for name in ("without", "with")
+        ]
+        title = (
+            f"Memos on {said['share']:.0%} of events: {said['ratio']:.2f} times the events/s (wanted: at least "
+            f"{said['least_ratio']:g})"
+        )
+        console.print(_table(title, ("memos", "us of CPU", "us", "events/s, whole path"), rows))
     for part in ("partitions", "workers"):
         if said := result.get(part):
             rows = [

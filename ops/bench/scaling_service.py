@@ -1,4 +1,5 @@
-"""Events a second of the whole durable path by the number of partitions and of worker processes, on local services.
+"""Events a second of the whole durable path by the number of partitions and of worker processes, and with memos, on
+local services.
 
 Runs and their checks are those of throughput.py. Workers that share a group must all own partitions before the first
 event comes, else the run would show how they start: a gate holds the events back until then.
@@ -56,6 +57,27 @@ def by_workers(numbers: Sequence[int], load: ServiceLoad, progress: Progress) ->
             runs[number] = run_together(prepared, number, load, progress)
         progress("workers", 1.0)
     return runs
+
+
+def by_memos(share: float, rounds: int, load: ServiceLoad, progress: Progress) -> list[tuple[Run, Run]]:
+    """One worker, the same events without memos and with them on such a share of them, in turn. Raises BenchmarkFailed,
+    ServiceUnavailable."""
+    with empty_stage(load.events, SHARED_PARTITIONS, load.hidden, progress) as prepared:
+
+        def run(memos: float) -> Run:
+            delete_topics(KafkaSettings(prepared.kafka), [TOPIC])
+            make_topics(prepared.kafka, SHARED_PARTITIONS)
+            produce(prepared.kafka, load.events, load.accounts, progress, memos)
+            return run_once(contestant(HEADGATE), prepared, 0, load.events)
+
+        pairs = []
+        for number in range(rounds):
+            progress("memos", number / rounds)
+            first, second = (0.0, share) if number % 2 == 0 else (share, 0.0)
+            found = {first: run(first), second: run(second)}
+            pairs.append((found[0.0], found[share]))
+        progress("memos", 1.0)
+    return pairs
 
 
 def run_together(prepared: Stage, workers: int, load: ServiceLoad, progress: Progress) -> Run:

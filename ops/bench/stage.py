@@ -24,12 +24,14 @@ from models.feature_schema import FEATURE_SCHEMA
 from models.labels import LabelledHistory
 from models.sequences import TrainingConfig
 from models.train_detector import train
+from ops.bench.payment_memos import payment_memos
 from ops.clock import utc_now
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import ServiceUnavailable
 from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
 from ops.simulate.kafka import KafkaOutput
 from ops.simulate.labels import LabelDelay, labels_of
+from ops.simulate.messages import transaction_messages
 from ops.simulate.scenarios import DAY
 from storage.database import Database, open_database, upgrade
 from storage.registry import ModelRegistry
@@ -193,8 +195,9 @@ def make_topics(kafka: str, partitions: int) -> None:
     create_topics(KafkaSettings(kafka), wanted, partitions=partitions, replication=1)
 
 
-def produce(kafka: str, events: int, accounts: int, progress: Progress) -> None:
-    """Simulated payments that end now, at the pace at which such a population pays."""
+def produce(kafka: str, events: int, accounts: int, progress: Progress, memo_share: float | None = None) -> None:
+    """Simulated payments that end now, at the pace at which such a population pays. memo_share: of payments with a
+    memo; None for the population's own memos."""
     end = int(time.time() * 1000)
     span = max(int(events / (accounts * PAYMENTS_A_DAY) * DAY), 3_600_000)
     config = SimulationConfig(
@@ -204,7 +207,12 @@ def produce(kafka: str, events: int, accounts: int, progress: Progress) -> None:
     nothing = labels_of(transactions, LabelDelay(0, 0)).take(slice(0, 0))
     with KafkaOutput(kafka) as output:
         for first in range(0, len(transactions), 50_000):
-            output.send(transactions.rows(slice(first, first + 50_000)), nothing)
+            part = transactions.rows(slice(first, first + 50_000))
+            if memo_share is None:
+                output.send(part, nothing)
+            else:
+                memos = payment_memos(np.random.default_rng([first, 1]), len(part), memo_share)
+                output.produce(TOPIC, transaction_messages(part, memos))
             progress("produce", min(1.0, (first + 50_000) / len(transactions)))
 
 

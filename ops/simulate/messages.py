@@ -1,6 +1,6 @@
 """Simulated transactions and labels as messages of the contract: keys and JSON bytes, ready to produce."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -24,8 +24,10 @@ class LabelMessage(contract.Feedback, frozen=True, omit_defaults=True, gc=False)
 _encode = msgspec.json.Encoder().encode
 
 
-def transaction_messages(transactions: SimulatedTransactions) -> Iterator[tuple[str, bytes]]:
-    """Key and value of each; times are epoch milliseconds."""
+def transaction_messages(
+    transactions: SimulatedTransactions, memos: Sequence[str | None] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Key and value of each; times are epoch milliseconds. memos: instead of their own."""
     columns = transactions.columns()
     rows = zip(
         columns["event_id"],
@@ -37,7 +39,7 @@ def transaction_messages(transactions: SimulatedTransactions) -> Iterator[tuple[
         columns["channel"],
         columns["country"],
         columns["category"],
-        columns["memo"],
+        columns["memo"] if memos is None else memos,
         strict=True,
     )
     for row in rows:

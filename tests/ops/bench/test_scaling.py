@@ -14,8 +14,9 @@ from rich.console import Console
 from models.scoring import Scorer
 from ops.bench.event_cost import Cost, Load, check, event_costs, in_a_process_of_its_own
 from ops.bench.measure import BenchmarkFailed, Pace, Stored
+from ops.bench.payment_memos import payment_memos
 from ops.bench.record_scoring import RecordScoring
-from ops.bench.scaling import ScalingConfig, entities_summary, hot_key_summary, run_scaling, show
+from ops.bench.scaling import ScalingConfig, entities_summary, hot_key_summary, memos_summary, run_scaling, show
 from ops.bench.scaling_service import ServiceLoad, runs_summary
 from ops.bench.state import BATCH, PARTITIONS, TOPIC, untrained
 from ops.bench.throughput import Run
@@ -30,6 +31,7 @@ SMALL = ScalingConfig(
     stretches=3,
     batches=1,
     workers=(1, 2),
+    memo_rounds=1,
     load=ServiceLoad(events=6_000, accounts=500, hidden=8),
 )
 STORED = Stored(counted=10, transactions=10, predictions=10, distinct_events=10, flagged=1, unbalanced=0)
@@ -99,6 +101,33 @@ def test_runs_are_told_beside_the_first_and_must_have_had_all_their_workers() ->
     ]
 
 
+def test_memos_are_told_by_the_medians_of_neighbours_own_ratios() -> None:
+    runs = [
+        (run_of(100.0, 1), run_of(90.0, 1)),
+        (run_of(50.0, 1), run_of(44.0, 1)),
+        (run_of(80.0, 1), run_of(80.0, 1, "x")),
+    ]
+    found = memos_summary([Cost(10, 1), Cost(20, 1)], [Cost(12, 2), Cost(22, 2)], runs)
+    assert found["ratio"] == 0.9
+    assert found["cost_ratio"] == pytest.approx(1.15)
+    assert found["events_per_second"] == {"without": 80.0, "with": 80.0}
+    assert found["problems"] == ["x"]
+
+
+def test_a_share_of_payments_has_memos_some_of_which_recur() -> None:
+    traffic = Traffic(accounts=100)
+    memos = [
+        msgspec.json.decode(record.value or b"", type=contract.Transaction).memo
+        for batch in traffic.batches(2, 0.0, memo_share=0.5)
+        for records in batch.values()
+        for record in records
+    ]
+    given = [memo for memo in memos if memo is not None]
+    assert len(given) / len(memos) == pytest.approx(0.5, abs=0.02)
+    assert 0.5 < len(set(given)) / len(given) < 0.7
+    assert not any(payment_memos(np.random.default_rng(0), 100, 0.0))
+
+
 def test_a_record_that_did_not_become_a_row_is_noticed() -> None:
     scoring = RecordScoring(Scorer(untrained(8)), TOPIC, "postgresql")
     batch = records_of(0, np.arange(20))
@@ -125,7 +154,9 @@ def test_a_measurement_can_have_a_process_of_its_own() -> None:
 
 
 def test_a_part_that_there_is_none_of_is_refused() -> None:
-    with pytest.raises(BenchmarkFailed, match="no such part: speed; there are entities, hot_key, partitions, workers"):
+    with pytest.raises(
+        BenchmarkFailed, match="no such part: speed; there are entities, hot_key, memos, partitions, workers"
+    ):
         run_scaling(["speed"], SMALL, quiet=True)
 
 
@@ -133,6 +164,10 @@ def test_a_person_sees_every_figure_within_80_columns() -> None:
     result = {
         "entities": entities_summary({10_000: [Cost(8, 10)], 1_000_000: [Cost(12.34, 56.78)]}),
         "hot_key": {"accounts": 100_000, "hot_share": 0.4, **hot_key_summary([Cost(10, 11)], [Cost(13.57, 15)])},
+        "memos": {
+            "share": 0.5,
+            **memos_summary([Cost(11.11, 12)], [Cost(13.13, 14)], [(run_of(61_000.0, 1), run_of(56_789.0, 1))]),
+        },
         "partitions": runs_summary({1: run_of(54_321.0, 1), 64: run_of(43_210.0, 1)}, lambda number: 1),
         "workers": runs_summary({1: run_of(50_000.0, 1), 2: run_of(98_765.0, 1)}, lambda number: number),
         "machine": {"cores": 2, "python": "3.11.7"},
@@ -150,6 +185,9 @@ def test_a_person_sees_every_figure_within_80_columns() -> None:
         "1.54 times",
         "13.57",
         "1.36 times",
+        "13.13",
+        "56,789",
+        "0.93 times",
         "54,321",
         "0.80 times",
         "98,765",
@@ -161,17 +199,20 @@ def test_a_person_sees_every_figure_within_80_columns() -> None:
 
 @pytest.mark.service
 @pytest.mark.timeout(300)
-def test_workers_that_share_a_group_store_every_event_once(
+def test_workers_that_share_a_group_and_one_that_reads_memos_store_every_event_once(
     service_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service_folder.chmod(0o755)
     monkeypatch.setattr(tempfile, "tempdir", str(service_folder))
     try:
-        result = run_scaling(["workers"], SMALL, quiet=True)
+        result = run_scaling(["memos", "workers"], SMALL, quiet=True)
     except ServiceUnavailable as error:
         cannot_be_had(str(error))
     assert json.loads(json.dumps(result)) == result
     assert list(result["workers"]) == ["1", "2"]
+    assert result["memos"]["problems"] == []
+    ((without, with_memos),) = [tuple(pair.values()) for pair in result["memos"]["rounds"]]
+    assert result["memos"]["ratio"] == pytest.approx(with_memos / without)
     for run in result["workers"].values():
         assert run["complete"]
         assert run["problems"] == []
