@@ -13,6 +13,7 @@ import typer
 
 from ops.commands_bench import bench
 from ops.commands_dashboard import dashboard
+from ops.commands_data import HorizonDays, LabelsFile, Transactions, data
 from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
 from ops.commands_retention import prune
@@ -31,13 +32,8 @@ database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
 redis_commands = typer.Typer(help="The Redis views.", no_args_is_help=True)
 Learning = Literal["fraud", "recommender"]
-HorizonDays = Annotated[
-    float | None,
-    typer.Option(
-        min=0, help="Age from which an event without label is legitimate; default: HEADGATE_LABEL_HORIZON_DAYS."
-    ),
-]
 cli.add_typer(simulate, name="simulate")
+cli.add_typer(data, name="data")
 cli.add_typer(models, name="models")
 cli.add_typer(topics, name="topics")
 cli.add_typer(database, name="db")
@@ -106,8 +102,8 @@ cli.command("dashboard")(dashboard)
 
 @cli.command()
 def train(
-    transactions: Annotated[Path | None, typer.Option(help="CSV or Parquet file; without it, SQL.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="File with event_id and label; frauds alone suffice.")] = None,
+    transactions: Transactions = None,
+    labels: LabelsFile = None,
     alerts_per_day: Annotated[float, typer.Option(help="How many alerts a day analysts can handle.")] = 100.0,
     events_per_day: Annotated[float | None, typer.Option(help="Expected traffic; default: as in the data.")] = None,
     label_horizon_days: HorizonDays = None,
@@ -122,20 +118,23 @@ def train(
     from models.sequences import TrainingConfig
     from ops.clock import utc_now
     from ops.compose import choose_device, read_rates
-    from ops.jobs.history import history_from_database, history_from_files
+    from ops.jobs.data_check import filed_and_checked, stored_and_checked
+    from ops.jobs.history_files import read_files
     from ops.jobs.train import train_and_register
     from ops.progress import progress_bar
     from storage.database import open_database
     from storage.registry import ModelRegistry
+    from storage.training_data import cut_now
 
     settings = load_settings()
     sql = open_database(settings.database.get_secret_value())
     horizon = settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days)
     rates = read_rates(settings.rates)
+    history: History
     if transactions is not None:
-        history: History = history_from_files(transactions, labels, rates, label_horizon=horizon)
+        history, quality = filed_and_checked(read_files(transactions, labels, rates), rates, horizon)
     else:
-        history = history_from_database(sql, rates, now=utc_now(), label_horizon=horizon)
+        history, quality = stored_and_checked(sql, rates, cut_now(sql, utc_now()), horizon)
     config = TrainingConfig(
         hidden=hidden, epochs=epochs, seed=seed, alerts_per_day=alerts_per_day, events_per_day=events_per_day
     )
@@ -145,6 +144,7 @@ def train(
             config,
             ModelRegistry(sql, settings.models),
             sql,
+            quality=quality,
             promote="promoted by `headgate train --promote`" if promote else None,
             clock=utc_now,
             progress=progress,

@@ -11,8 +11,9 @@ from ops.dashboard.roles import DashboardRefused
 from ops.demo.prepare import DemoRefused
 from ops.health_server import CannotListen
 from ops.jobs.backtest import BacktestRefused
+from ops.jobs.data_report import UnwritableReport
 from ops.jobs.dead_letters import ReplayFailed
-from ops.jobs.history import UnreadableHistory
+from ops.jobs.history_files import UnreadableHistory
 from ops.jobs.rescale import RescaleRefused
 from ops.jobs.retrain_command import BadSchedule
 from ops.jobs.retrain_schedule import RetrainingStopped
@@ -55,5 +56,6 @@ KNOWN_ERRORS = (
     TrainingRefused,
     UnknownModel,
     UnreadableHistory,
+    UnwritableReport,
     WorkerFailed,
 )

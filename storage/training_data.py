@@ -53,17 +53,6 @@ class LabelledColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledEntities:
-    """The same without the transactions themselves; occurred_at in epoch milliseconds."""
-
-    account_id: list[str]
-    merchant_id: list[str]
-    occurred_at: Int64s
-    label: npt.NDArray[np.int8]
-    given_at: Int64s
-
-
-@dataclass(frozen=True, slots=True)
 class HistoryCut:
     """What a history holds, whenever it is read: transactions before a moment and before an offset of each (topic
     generation, partition), and the labels joined by that moment. Offsets are stored in order, so nothing comes to lie
@@ -86,6 +75,12 @@ def history_cut(connection: Connection, until: datetime) -> HistoryCut:
     place = Transaction.topic_generation, Transaction.source_partition
     statement = select(*place, func.max(Transaction.source_offset)).group_by(*place).order_by(*place)
     return HistoryCut(until, tuple((row[0], row[1], row[2] + 1) for row in connection.execute(statement)))
+
+
+def cut_now(database: Database, now: datetime) -> HistoryCut:
+    """The same over a connection of its own."""
+    with database.reading() as connection:
+        return history_cut(connection, now)
 
 
 def stored_transactions(
@@ -120,16 +115,6 @@ def labelled_transactions(
     names = ("source_partition", "source_offset", "occurred_at", "recorded_at", "amount_e4", *TEXTS)
     for rows in _labelled(connection, names, since, cut, batch_rows):
         yield LabelledColumns(_as_columns(rows), *_labels_of(rows))
-
-
-def labelled_entities(
-    connection: Connection, *, cut: HistoryCut, batch_rows: int = 20_000
-) -> Iterator[LabelledEntities]:
-    """The same rows in the same order, of each only whose it is, when, and what is known of it."""
-    for rows in _labelled(connection, ("account_id", "merchant_id", "occurred_at"), None, cut, batch_rows):
-        accounts, merchants = [row.account_id for row in rows], [row.merchant_id for row in rows]
-        times = milliseconds(tuple(row.occurred_at for row in rows))
-        yield LabelledEntities(accounts, merchants, times, *_labels_of(rows))
 
 
 def _labelled(

@@ -217,6 +217,7 @@ def first_detector(
         ),
         ModelRegistry(database, settings.models),
         database,
+        quality=None,
         promote=MADE_BY_DEMO,
         clock=utc_now,
         progress=progress,

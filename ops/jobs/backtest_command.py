@@ -15,8 +15,9 @@ from models.events import Events
 from ops.jobs.backtest import BacktestOptions, BacktestRefused, BacktestResult, backtest, day_of
 from ops.jobs.challenge import Progress, RetrainingRules
 from ops.jobs.history import history_from_files
-from ops.jobs.report import number, percent, write_report
+from ops.jobs.report import write_report
 from ops.jobs.report_figures import Figures, figures_of, scored_rows
+from ops.jobs.report_page import number, percent
 from ops.jobs.retrain_command import parse_span
 
 PREDICTIONS = "predictions.parquet"

@@ -1,8 +1,6 @@
 """A backtest's report: one HTML file that needs no network, its plots inside, and the same plots as PNG beside it."""
 
-import math
-from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from models.events import MILLISECONDS_A_DAY
 from models.gate import Comparison
 from ops.jobs.backtest import BacktestOptions, BacktestResult, TrainingPass, day_of, days
 from ops.jobs.report_figures import Figures, Scored, Week
+from ops.jobs.report_page import document, number, percent, picture_part, table, tiles
 from ops.jobs.report_plots import plots, png
 
 CAPTIONS: Mapping[str, str] = {
@@ -27,20 +26,6 @@ CAPTIONS: Mapping[str, str] = {
     "model) is the model's, one elsewhere the traffic's. Below, alerts opened each day: events of an account within "
     "half an hour fold into one.",
 }
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #f5f7fa; margin: 0; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { margin: 0; } h2 { margin: 2.2rem 0 .5rem; font-size: 1.2rem; } .quiet { color: #616e7c; }
-.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
-.tile { background: #fff; border: 1px solid #e4e7eb; border-radius: 6px; padding: .7rem 1rem; min-width: 8.5rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.2; } .tile span { color: #616e7c; font-size: .85rem; }
-figure { background: #fff; border: 1px solid #e4e7eb; border-radius: 6px; margin: 1rem 0; padding: 1rem; }
-figure img { max-width: 100%; height: auto; } figcaption { color: #616e7c; font-size: .9rem; }
-.scroll { overflow-x: auto; background: #fff; border: 1px solid #e4e7eb; border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #e4e7eb; vertical-align: top; }
-th { color: #616e7c; font-weight: 600; } .text { text-align: left; } tr:last-child td { border-bottom: 0; }
-"""
 
 
 def write_report(
@@ -65,10 +50,10 @@ def page(
     parts = [
         f"<h1>Backtest</h1><p class=quiet>{first} to {last}: {figures.scored:,} events scored of {figures.events:,}; "
         f"labels known after {days(options.rules.label_horizon)}, a training every {days(options.retrain_every)}</p>",
-        tiles(figures, result),
+        tiles(shown_first(figures, result)),
         "<h2>What these figures are about</h2>",
         *(f"<p>{escape(text)}</p>" for text in explanations(figures, scored, options)),
-        *(picture_part(name, picture) for name, picture in pictures.items()),
+        *(picture_part(name, picture, CAPTIONS[name]) for name, picture in pictures.items()),
         "<h2>Week by week</h2>",
         week_table(figures.weeks),
         "<h2>Models and verdicts</h2>",
@@ -76,8 +61,7 @@ def page(
         "A model that was refused never scored.</p>",
         pass_table(result.passes),
     ]
-    head = f"<meta charset=utf-8><title>Headgate backtest</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang=en><head>{head}</head><body><main>{''.join(parts)}</main></body></html>\n"
+    return document("Headgate backtest", parts)
 
 
 def explanations(figures: Figures, scored: Scored, options: BacktestOptions) -> list[str]:
@@ -111,7 +95,8 @@ def explanations(figures: Figures, scored: Scored, options: BacktestOptions) -> 
     ]
 
 
-def tiles(figures: Figures, result: BacktestResult) -> str:
+def shown_first(figures: Figures, result: BacktestResult) -> list[tuple[str, str]]:
+    """Values with what they are."""
     quality = figures.quality
     shown: list[tuple[str, str]] = []
     if quality is not None:
@@ -127,13 +112,7 @@ def tiles(figures: Figures, result: BacktestResult) -> str:
         (number(figures.alerts_per_day, 1), f"alerts a day, budget {figures.alert_budget:g}"),
         (f"{sum(one.promoted for one in trained)} of {len(trained)}", "trained models took over"),
     ]
-    return f"<div class=tiles>{''.join(f'<div class=tile><b>{b}</b><span>{s}</span></div>' for b, s in shown)}</div>"
-
-
-def picture_part(name: str, picture: bytes) -> str:
-    data = b64encode(picture).decode()
-    image = f'<img alt="{name.replace("_", " ")}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
+    return shown
 
 
 def week_table(weeks: Sequence[Week]) -> str:
@@ -164,23 +143,3 @@ def compared(found: Comparison | None) -> tuple[str, str, str, str]:
         return "-", "-", "-", "-"
     interval = f"{found.low:+.3f} to {found.high:+.3f}"
     return number(found.champion), number(found.challenger), f"{found.difference:+.3f}", interval
-
-
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]], texts: Sequence[int]) -> str:
-    def line(kind: str, cells: Sequence[str]) -> str:
-        marked = (
-            f"<{kind}{' class=text' if place in texts else ''}>{escape(cell)}</{kind}>"
-            for place, cell in enumerate(cells)
-        )
-        return f"<tr>{''.join(marked)}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<div class=scroll><table><thead>{line('th', heading)}</thead><tbody>{body}</tbody></table></div>"
-
-
-def number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
-
-
-def percent(value: float) -> str:
-    return f"{value:.1%}" if math.isfinite(value) else "-"

@@ -3,8 +3,9 @@
 Each plot says what it shows in its title and axes; what the figures are about is the report's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
+from typing import Any
 
 import matplotlib.dates
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from models.events import MILLISECONDS_A_DAY
@@ -187,9 +189,10 @@ def title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10.5, color=INK, fontweight="bold")
 
 
-def legend(axes: Axes) -> None:
-    """Beside the title, where no line of the plot can be."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False, fontsize=8, borderaxespad=0.3)
+def legend(axes: Axes, lines: Sequence[Line2D] | None = None) -> None:
+    """Beside the title, where no line of the plot can be. lines: None for all that the axes have."""
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.3}
+    axes.legend(handles=lines, ncols=4, frameon=False, fontsize=8, **place)
 
 
 def date_axis(axes: Axes) -> None:

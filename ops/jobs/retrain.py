@@ -18,13 +18,13 @@ from models.labels import History
 from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult
 from ops.jobs.challenge import Incumbent, Progress, RetrainingRules, Trainer, challenge, first_training, taught_until
-from ops.jobs.history import history_from_database
+from ops.jobs.data_check import refuse_broken, stored_and_checked
 from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train_on_one_thread
 from storage.checkpoints import CheckpointFile
 from storage.database import Database
 from storage.exclusive import exclusively
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from storage.training_data import HistoryCut, fail_abandoned_runs, finish_training_run, history_cut, unfinished_run
+from storage.training_data import HistoryCut, cut_now, fail_abandoned_runs, finish_training_run, unfinished_run
 from streams.detection import MODEL_NAME
 
 #: How these runs are told from others in `training_runs`, and the name of their lock.
@@ -141,8 +141,7 @@ def place_of(work: Workplace, rules: RetrainingRules) -> Place:
         if same_rules and now - place.cut.until <= GOES_ON_WITHIN and checkpoint.exists():
             return place
         checkpoint.remove()
-    with work.database.reading() as connection:
-        return Place(history_cut(connection, now), uuid4().hex)
+    return Place(cut_now(work.database, now), uuid4().hex)
 
 
 def pass_over(
@@ -157,16 +156,8 @@ def pass_over(
         return work.trainer(history, config, progress, checkpoint)
 
     champion = present_champion(work.registry)
-    work.progress("history", 0.0)
-    history = history_from_database(
-        work.database,
-        work.rates,
-        now=place.cut.until,
-        label_horizon=rules.label_horizon,
-        cut=place.cut,
-        progress=lambda: work.progress("history", 0.0),
-    )
-    work.progress("history", 1.0)
+    history, quality = stored_and_checked(work.database, work.rates, place.cut, rules.label_horizon, work.progress)
+    refuse_broken(quality)
     if champion is None:
         return first_model(work, rules, history, trainer, run_id)
     return challenge_champion(work, rules, history, champion, trainer, still_held, run_id)

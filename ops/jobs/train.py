@@ -11,11 +11,13 @@ from uuid import uuid4
 import torch
 
 from models.checkpoint import CheckpointStore
+from models.data_quality import DataQuality
 from models.distributed import ALONE, Processes
 from models.labels import History
 from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult, train
+from ops.jobs.data_check import refuse_broken
 from storage.database import Database
 from storage.registry import ModelRecord, ModelRegistry
 from storage.training_data import finish_training_run, start_training_run
@@ -35,17 +37,20 @@ def train_and_register(
     registry: ModelRegistry,
     database: Database,
     *,
+    quality: DataQuality | None,
     promote: str | None,
     clock: Callable[[], datetime],
     progress: Callable[[str, float], None],
     device: str = "cpu",
     stopwatch: Callable[[], float] = time.monotonic,
 ) -> tuple[ModelRecord, TrainingResult]:
-    """promote: why the model becomes the champion; None makes it a challenger, but for the first one. stopwatch:
-    seconds, of which the configuration may have a budget. Records the run in `training_runs`, whatever comes of it.
-    Raises TrainingRefused."""
+    """quality: what a look at the history found, None where nobody looked. promote: why the model becomes the champion;
+    None makes it a challenger, but for the first one. stopwatch: seconds, of which the configuration may have a budget.
+    Records the run in `training_runs`, whatever comes of it. Raises TrainingRefused."""
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with recorded_run(database, settings, clock) as run_id:
+        if quality is not None:
+            refuse_broken(quality)
         torch.set_num_threads(min(MOST_THREADS, os.cpu_count() or 1))
         result = train(history, config, progress, clock=stopwatch, processes=Processes(device=torch.device(device)))
         first = registry.champion(MODEL_NAME) is None

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.jobs.history import UnreadableHistory, history_from_files
+from ops.jobs.history import history_from_files
+from ops.jobs.history_files import UnreadableHistory
 
 DAY = timedelta(days=1)
 HEADER = "event_id,occurred_at,account_id,merchant_id,amount,currency\n"

@@ -10,7 +10,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from ops.jobs.history import UnreadableHistory, history_from_files
+from ops.jobs.history import history_from_files
+from ops.jobs.history_files import UnreadableHistory
 from ops.simulate import output
 from ops.simulate.cards import BadSimulation, SimulationConfig, simulate
 from ops.simulate.labels import LabelDelay, labels_of
