@@ -33,6 +33,8 @@ LAST_PART = 0.25
 LEAST_FRAUD_ONLY = 30
 #: For pictures.
 BINS_A_BAND, DELAY_BANDS = 5, 30
+#: Values of a field that are named.
+MOST_FREQUENT = 12
 DELAY_QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
 
@@ -51,14 +53,15 @@ class DayFigures:
 
 @dataclass(frozen=True, slots=True)
 class FieldFigures:
-    """missing: share of the events without it; values: how many different ones (None: too many to count); commonest:
-    of the most frequent value the share among those that have one. filled_...: share of the events that have it, of
-    matured ones with and without a label, and of younger ones; None where there are none of these."""
+    """missing: share of the events without it; values: how many different ones (None: too many to count); frequent: the
+    most frequent of them, the first one first; commonest: its share of the events that have one. filled_...: share of
+    the events that have it, of matured ones with and without a label, and of younger ones; None where there are none
+    of these."""
 
     name: str
     missing: float
     values: int | None
-    most_common: str | None
+    frequent: tuple[str, ...]
     commonest: float
     filled_labelled: float | None
     filled_unlabelled: float | None
@@ -151,6 +154,10 @@ class DataFigures:
     repeated_payloads: float
     repeats_exact: bool
 
+    def frequent_values(self) -> dict[str, tuple[str, ...]]:
+        """Of each field."""
+        return {field.name: field.frequent for field in self.fields}
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -192,15 +199,15 @@ def field_figures(name: str, profile: DataProfile) -> FieldFigures:
     named = totals.copy()
     named[[MISSING, OTHERS]] = 0
     given = int(totals.sum() - totals[MISSING])
-    common = int(named.argmax())
+    frequent = np.argsort(-named, kind="stable")[:MOST_FREQUENT]
     shares = filled(field.counts)
     labelled = filled(field.counts[:, [LEGITIMATE, FRAUD]].sum(1, keepdims=True))[0]
     return FieldFigures(
         name,
         missing=float(totals[MISSING] / max(int(totals.sum()), 1)),
         values=None if field.overflowed else int((named > 0).sum()),
-        most_common=field.names[common] if named[common] else None,
-        commonest=float(named[common] / max(given, 1)),
+        frequent=tuple(str(field.names[place]) for place in frequent[named[frequent] > 0].tolist()),
+        commonest=float(named.max() / max(given, 1)),
         filled_labelled=_known(labelled),
         filled_unlabelled=_known(shares[UNLABELLED]),
         filled_young=_known(shares[YOUNG]),

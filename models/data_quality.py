@@ -150,7 +150,7 @@ def entities(figures: DataFigures) -> Iterator[Finding]:
         if field.missing == 1.0:
             yield Finding("note", field.name, f"no event has {field.name}")
         elif field.values == 1 and field.name != "currency":
-            yield Finding("note", field.name, f"{field.name} is always {field.most_common!r}")
+            yield Finding("note", field.name, f"{field.name} is always {field.frequent[0]!r}")
 
 
 def labels(figures: DataFigures) -> Iterator[Finding]:

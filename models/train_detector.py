@@ -31,6 +31,7 @@ from models.labels import History, events_of
 from models.live_threshold import PRECISION_NOTE
 from models.metrics import average_precision, calibration_error, precision_at_threshold, roc_auc
 from models.quality import Quality, quality_of
+from models.segments import JudgedSlice
 from models.sequences import (
     Progress,
     Sequences,
@@ -39,6 +40,7 @@ from models.sequences import (
     padded_rows,
     prepare,
     training_batches,
+    validation_begin,
 )
 from models.state import FEATURE_ROWS
 from models.thresholds import threshold_for_budget, thresholds_by_precision
@@ -60,11 +62,13 @@ PROBE_EVENTS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """quality: None where no fraud is known among what was not trained on."""
+    """quality, judged: None where no fraud is known among what was not trained on."""
 
     model: TrainedDetector
     metrics: dict[str, float]
     quality: Quality | None = None
+    judged: JudgedSlice | None = None
+    config: TrainingConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +102,14 @@ def train(
     deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     kept = NoCheckpoints() if checkpoints is None else checkpoints
     fitted = fit_together(detector, sequences, config, Surroundings(progress, clock, deadline, processes, kept))
-    model, metrics, quality = finish(detector, sequences, history, config)
+    model, metrics, quality, judged = finish(detector, sequences, history, config)
     failed = failed_checks(model, events_of(history, np.arange(max(0, len(history) - PROBE_EVENTS), len(history))))
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
     metrics |= fitted | {"seconds": clock() - began}
     # What this history cannot tell is left out: not every store takes a number that is none.
-    return TrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)}, quality)
+    told = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return TrainingResult(model, told, quality, judged, config)
 
 
 def check_history(history: History, config: TrainingConfig) -> None:
@@ -305,7 +310,7 @@ def validation_quality(detector: Detector, sequences: Sequences) -> float:
 
 def finish(
     detector: Detector, sequences: Sequences, history: History, config: TrainingConfig
-) -> tuple[TrainedDetector, dict[str, float], Quality | None]:
+) -> tuple[TrainedDetector, dict[str, float], Quality | None, JudgedSlice | None]:
     """Fusion, calibration, threshold, figures and curves, all from the later slice, with states as when live."""
     answers, later = outputs(detector, sequences, sequences.start), sequences.validation
     labels, unusual = sequences.labels[later], answers.unusual[later]
@@ -325,11 +330,21 @@ def finish(
         "alerts_per_day": config.alerts_per_day,
         "events_per_day": events_per_day,
     }
-    truth, known, quality = labels == 1, labels >= 0, None
+    truth, known, quality, judged = labels == 1, labels >= 0, None, None
     if truth.any():
+        judged_rows = np.flatnonzero(later)[known]
         account = np.repeat(np.arange(len(sequences.start)), sequences.stop - sequences.start)[later][known]
         draw = np.random.default_rng(config.seed)
         quality = quality_of(scores[known], truth[known], account, threshold, calibration.kind, draw)
+        judged = JudgedSlice.of(
+            scores[known],
+            truth[known],
+            account,
+            sequences.features[judged_rows].numpy(),
+            sequences.categories[judged_rows].numpy(),
+            threshold,
+            judged_span(history, config),
+        )
         metrics |= {
             "average_precision": average_precision(scores[known], truth[known]),
             "auc": roc_auc(scores[known], truth[known]),
@@ -344,7 +359,14 @@ def finish(
         REFERENCE_NOTE: reference_bins(sequences.features[torch.from_numpy(later)].numpy(), scores),
     }
     model = TrainedDetector(detector.eval(), calibration, threshold, surprise_weight, mean, scale, notes)
-    return model, metrics, quality
+    return model, metrics, quality, judged
+
+
+def judged_span(history: History, config: TrainingConfig) -> tuple[int, int]:
+    """Epoch milliseconds of the first and the last event with a label in the later slice."""
+    begin = validation_begin(history.occurred_at, history.labels, config.validation_share)
+    times = history.occurred_at[(history.occurred_at > begin) & (history.labels >= 0)]
+    return int(times[0]), int(times[-1])
 
 
 def as_bytes(data: bytes) -> Tensor:

@@ -32,7 +32,9 @@ def models_list(as_json: Json = False) -> None:
 
 @models.command("show")
 def models_show(version: str, as_json: Json = False) -> None:
-    """One version with its metrics, for example fraud:3."""
+    """One version with its metrics and its card: data, quality by segment, limits; for example fraud:3."""
+    from ops.jobs.card_words import card_in_words
+
     name, number = _name_and_version(version)
     record = _registry().get(name, number)
     if as_json:
@@ -40,6 +42,8 @@ def models_show(version: str, as_json: Json = False) -> None:
         return
     for key, value in (_model(record) | {"metrics": _in_words(record.metrics)}).items():
         print(f"{key:14} {value}")
+    if card := record.metrics.get("card"):
+        print("card", *(f"  {line}" for line in card_in_words(card)), sep="\n")
 
 
 @models.command("promote")
@@ -116,7 +120,7 @@ def _in_words(metrics: Mapping[str, Any]) -> str:
     bounds: Mapping[str, list[float]] = metrics.get("intervals", {})
     lines = []
     for name, value in metrics.items():
-        if name in ("curves", "intervals"):
+        if name in ("curves", "intervals", "card"):
             continue
         figure = f"{value:.4g}" if isinstance(value, float) else str(value)
         if name in bounds:

@@ -211,6 +211,7 @@ class ModelDetail(Model):
     verdict: dict[str, Any] | None
     runs: list[Run]
     curves: dict[str, Any] | None
+    card: dict[str, Any] | None = Field(description="Null for a version that was registered without one.")
 
 
 class Drift(Answer):

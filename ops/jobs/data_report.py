@@ -132,7 +132,7 @@ def label_lines(known: LabelFigures, events: int) -> Iterator[tuple[str, str]]:
 
 def field_row(field: FieldFigures) -> tuple[str, ...]:
     values = "many" if field.values is None else f"{field.values:,}"
-    return field.name, percent(field.missing), values, field.most_common or "-", percent(field.commonest)
+    return field.name, percent(field.missing), values, (*field.frequent, "-")[0], percent(field.commonest)
 
 
 def separation_rows(figures: DataFigures) -> list[tuple[str, ...]]:

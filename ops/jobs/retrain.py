@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from models.artifact import BadModel, TrainedDetector
 from models.checkpoint import CheckpointStore
+from models.data_quality import DataQuality
 from models.gate import Verdict
 from models.labels import History
 from models.sequences import TrainingConfig, TrainingRefused
@@ -159,8 +160,8 @@ def pass_over(
     history, quality = stored_and_checked(work.database, work.rates, place.cut, rules.label_horizon, work.progress)
     refuse_broken(quality)
     if champion is None:
-        return first_model(work, rules, history, trainer, run_id)
-    return challenge_champion(work, rules, history, champion, trainer, still_held, run_id)
+        return first_model(work, rules, history, quality, trainer, run_id)
+    return challenge_champion(work, rules, history, quality, champion, trainer, still_held, run_id)
 
 
 def present_champion(registry: ModelRegistry) -> Champion | None:
@@ -176,10 +177,12 @@ def present_champion(registry: ModelRegistry) -> Champion | None:
         ) from error
 
 
-def first_model(work: Workplace, rules: RetrainingRules, history: History, trainer: Trainer, run_id: str) -> Outcome:
+def first_model(
+    work: Workplace, rules: RetrainingRules, history: History, quality: DataQuality, trainer: Trainer, run_id: str
+) -> Outcome:
     result = first_training(history, rules, trainer, work.progress)
     record = register_detector(
-        work.registry, result, history, work.clock, run_id=run_id, alias="champion", why="first model"
+        work.registry, result, history, work.clock, data=quality, run_id=run_id, alias="champion", why="first model"
     )
     return Outcome("first model", "there was no champion", None, name_of(record), metrics=result.metrics)
 
@@ -188,6 +191,7 @@ def challenge_champion(
     work: Workplace,
     rules: RetrainingRules,
     history: History,
+    quality: DataQuality,
     champion: Champion,
     trainer: Trainer,
     still_held: Callable[[], None],
@@ -198,7 +202,14 @@ def challenge_champion(
     if found.result is None:
         return Outcome(verdict.decision, verdict.reason, before, verdict=verdict)
     record = register_detector(
-        work.registry, found.result, found.taught, work.clock, run_id=run_id, alias="challenger", why=None
+        work.registry,
+        found.result,
+        found.taught,
+        work.clock,
+        data=quality,
+        run_id=run_id,
+        alias="challenger",
+        why=None,
     )
     outcome = Outcome(verdict.decision, verdict.reason, before, name_of(record), verdict, found.result.metrics)
     return promote_unless_changed(work, outcome, record, still_held) if verdict.decision == "promote" else outcome

@@ -9,6 +9,7 @@ is all that happens in the end: running workers look there.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from models.artifact import BadModel
 from models.guard_rails import SlateRules
 from models.logged_slates import LoggedSlates
+from models.model_card import CARD
 from models.policy import TrainedPolicy
+from models.policy_card import PolicyFacts, policy_card
 from models.policy_gate import Kind, PolicyGateRules, PolicyVerdict, judge
 from models.policy_history import PolicyHistory, PolicyTrainingRefused
 from models.policy_replay import Replay
@@ -137,7 +140,11 @@ def _pass(work: PolicyWorkplace, rules: PolicyRules, still_held: Callable[[], No
         POLICY_KIND,
         result.model.to_bytes(),
         feature_schema=CONTENT_SCHEMA,
-        metrics={**result.metrics, TRAINED_UNTIL: datetime.fromtimestamp(until / 1000, UTC).isoformat()},
+        metrics={
+            **result.metrics,
+            TRAINED_UNTIL: datetime.fromtimestamp(until / 1000, UTC).isoformat(),
+            CARD: policy_card(facts_of(taught, result, rules)).as_json(),
+        },
         clock=work.clock,
         run_id=run_id,
         alias="challenger",
@@ -174,6 +181,11 @@ def before_judgement(history: PolicyHistory, judged_share: float) -> PolicyHisto
         history.content,
         history.bucket,
     )
+
+
+def facts_of(taught: PolicyHistory, result: PolicyTrainingResult, rules: PolicyRules) -> PolicyFacts:
+    hours = rules.reward_window / timedelta(hours=1)
+    return PolicyFacts(taught, result.metrics, asdict(rules.training), hours, version("headgate"))
 
 
 def trained_until(taught: PolicyHistory) -> int:

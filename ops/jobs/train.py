@@ -4,7 +4,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from models.checkpoint import CheckpointStore
 from models.data_quality import DataQuality
 from models.distributed import ALONE, Processes
 from models.labels import History
+from models.model_card import CARD, DetectorFacts, detector_card
 from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingConfig, TrainingRefused
 from models.train_detector import TrainingResult, train
@@ -59,6 +62,7 @@ def train_and_register(
             result,
             history,
             clock,
+            data=quality,
             run_id=run_id,
             alias="champion" if promote or first else "challenger",
             why=promote or ("first model" if first else None),
@@ -103,18 +107,28 @@ def register_detector(
     history: History,
     clock: Callable[[], datetime],
     *,
+    data: DataQuality | None,
     run_id: str,
     alias: str,
     why: str | None,
 ) -> ModelRecord:
-    """history: what it was trained and validated on; the model's metrics say until when. run_id: of its training."""
+    """With its card. history: what it was trained and validated on; the model's metrics say until when. data: what a
+    look at it found. run_id: of its training."""
     quality = {} if result.quality is None else result.quality.figures()
+    kind = result.model.calibration.kind
+    settings = {} if result.config is None else asdict(result.config)
+    facts = DetectorFacts(history, result.judged, kind, settings, version("headgate"), data)
     return registry.register(
         MODEL_NAME,
         "detector",
         result.model.to_bytes(),
         feature_schema=result.model.feature_schema,
-        metrics={**result.metrics, **quality, TRAINED_UNTIL: trained_until(history).isoformat()},
+        metrics={
+            **result.metrics,
+            **quality,
+            TRAINED_UNTIL: trained_until(history).isoformat(),
+            CARD: detector_card(facts).as_json(),
+        },
         clock=clock,
         run_id=run_id,
         alias=alias,

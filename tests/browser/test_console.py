@@ -20,6 +20,20 @@ pytestmark = pytest.mark.timeout(180)
 #: Runs something wherever it is taken for HTML.
 MARKUP = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 TOKENS = {"viewer": "token-of-a-viewer", "analyst": "token-of-an-analyst", "operator": "token-of-an-operator"}
+COUNTS = {"events": 6400, "frauds": 32, "accounts": 90, "flagged": 20}
+MEASURED = {"measures": {"average_precision": 0.5}, "intervals": {"average_precision": [0.4, 0.625]}}
+CARD = {
+    "kind": "detector",
+    "data": {"from": "2026-11-01T00:00:00+00:00", "events": 12_800, "matured_until": None},
+    "quality": [
+        COUNTS | MEASURED | {"kind": "channel", "name": MARKUP},
+        COUNTS | {"kind": "amount", "name": "0 to below 10", "measures": {}, "intervals": {}},
+    ],
+    "calibration": {"expected_error": 0.001, "bins": [{"mean_score": 0.25, "fraud_share": 0.5, "events": 1280}]},
+    "limits": [f"Not tested: {MARKUP}"],
+    "settings": {"hidden": 64, "name": MARKUP},
+    "code": "0.1.0",
+}
 CLOSED_PORT = "127.0.0.1:1"
 
 
@@ -88,7 +102,7 @@ def test_a_challenger_is_promoted_and_rolled_back_with_reasons(
         "detector",
         detector,
         feature_schema=FEATURE_SCHEMA,
-        metrics={"average_precision": 0.8125},
+        metrics={"average_precision": 0.8125, "card": CARD},
         clock=utc_now,
         alias="challenger",
     )
@@ -96,6 +110,11 @@ def test_a_challenger_is_promoted_and_rolled_back_with_reasons(
     page.get_by_role("link", name=f"fraud:{made.version}").click()
     heading(page, f"fraud:{made.version}")
     expect(page.get_by_role("definition").filter(has_text="0.8125")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("channel "))).to_contain_text("0.5 (0.4 to 0.625)")
+    expect(page.get_by_role("row", name=re.compile("amount 0 to below 10"))).to_contain_text("6,400")
+    expect(page.get_by_role("listitem").filter(has_text="Not tested")).to_contain_text(MARKUP)
+    assert_markup_is_text(page)
+    assert page.evaluate(SHORTCOMINGS) == []
     page.get_by_role("button", name="Promote …").click()
     confirm(page, "Promote", f"fewer false alerts {MARKUP}")
     expect(page.get_by_label("In use")).to_contain_text(f"fewer false alerts {MARKUP}")

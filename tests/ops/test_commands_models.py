@@ -65,6 +65,46 @@ def test_a_version_is_shown_with_its_intervals_in_words_and_without_its_points(r
     assert "curves" not in run("show", "fraud:1").output
 
 
+def test_the_card_of_a_version_is_shown_in_words_and_kept_whole_in_json(registry: ModelRegistry) -> None:
+    part = {"kind": "amount", "name": "10 to below 100", "events": 6400, "frauds": 32, "accounts": 90, "flagged": 20}
+    measured = {
+        "measures": {"average_precision": 0.5, "recall": 0.25},
+        "intervals": {"average_precision": [0.4, 0.625]},
+    }
+    few = part | {"name": "0 to below 10", "frauds": 2, "measures": {}, "intervals": {}}
+    card = {
+        "kind": "detector",
+        "data": {"from": "2026-11-01T00:00:00+00:00", "events": 12_800, "matured_until": None, "horizon_days": 7.0},
+        "quality": [part | measured, few],
+        "calibration": {"expected_error": 0.001, "bins": [{"mean_score": 0.25, "fraud_share": 0.5, "events": 1280}]},
+        "limits": ["Not tested: the future."],
+        "settings": {"hidden": 64, "events_per_day": None},
+        "code": "0.1.0",
+    }
+    registry.register("fraud", "detector", b"", feature_schema=1, metrics={"card": card}, clock=lambda: NOON)
+    shown = run("show", "fraud:4").output.split("\ncard\n")[1].splitlines()
+    assert [line.strip() for line in shown] == [
+        "detector, made by Headgate 0.1.0",
+        "data",
+        "from                 2026-11-01T00:00:00+00:00",
+        "events               12,800",
+        "matured until        -",
+        "horizon days         7",
+        "quality (95 % interval)",
+        "amount 10 to below 100  6,400 events, 32 frauds; average precision 0.500 (0.400 to 0.625), recall 0.250",
+        "amount 0 to below 10    6,400 events, 2 frauds; too few to measure",
+        "calibration",
+        "expected error 0.001",
+        "said 25.00%, 50.00% were frauds of 1,280 events",
+        "limits",
+        "- Not tested: the future.",
+        "settings",
+        "hidden 64, events per day -",
+    ]
+    assert json.loads(run("show", "fraud:4", "--json").output)["metrics"]["card"] == card
+    assert "card" not in run("show", "fraud:1").output
+
+
 def test_what_cannot_be_a_shadow_is_refused_with_its_reason(registry: ModelRegistry) -> None:
     with pytest.raises(ModelInUse, match="fraud:2 is the champion"):
         run("shadow", "fraud:2")

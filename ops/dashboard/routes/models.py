@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.model_card import CARD
 from ops.dashboard.answers import Model, ModelDetail, Models, Run, Runs
 from ops.dashboard.context import InContext
 from ops.dashboard.security import OPERATOR, VIEWER
@@ -35,7 +36,7 @@ def models(context: InContext) -> Models:
 
 @router.get("/models/{name}/{version}", dependencies=[VIEWER])
 def model(context: InContext, name: str, version: Version) -> ModelDetail:
-    """One version with the verdict on it, its training runs, and the curves of its training where it has them."""
+    """One version with the verdict on it, its training runs, and its curves and its card where it has them."""
     record = context.sources.registry.get(name, version)
     with context.reading() as connection:
         runs = runs_of(connection, name, version)
@@ -45,6 +46,7 @@ def model(context: InContext, name: str, version: Version) -> ModelDetail:
         verdict=next((verdict for verdict in verdicts if verdict), None),
         runs=[Run.model_validate(run) for run in runs],
         curves=record.metrics.get("curves"),
+        card=record.metrics.get(CARD),
     )
 
 

@@ -149,7 +149,8 @@ def test_models_have_flat_metrics_and_one_has_its_verdict_runs_and_curves(
     console: Console, registry: ModelRegistry, database: Database
 ) -> None:
     curves = {"precision_recall": [{"recall": 0.5, "precision": 0.9, "threshold": 0.7}], "source": "training"}
-    register(registry, average_precision=0.8, trained_until="2026-03-14", curves=curves, odd=True)
+    card = {"kind": "detector", "limits": ["Not tested: the future."]}
+    register(registry, average_precision=0.8, trained_until="2026-03-14", curves=curves, card=card, odd=True)
     with database.begin() as connection:
         run = {"run_id": "run-1", "model_name": "fraud", "started_at": NOON, "status": "running", "config": {"seed": 1}}
         connection.execute(insert(tables.TrainingRun), run | {"model_version": 1})
@@ -160,10 +161,12 @@ def test_models_have_flat_metrics_and_one_has_its_verdict_runs_and_curves(
     found = console.get("/api/models/fraud/1")
 
     assert listed["metrics"] == found["metrics"] == {"average_precision": 0.8}
-    assert (found["verdict"], found["curves"]) == (verdict, curves)
+    assert (found["verdict"], found["curves"], found["card"]) == (verdict, curves, card)
     assert [run["message"] for run in found["runs"]] == ["promote: better"]
     assert console.get("/api/runs")["runs"] == found["runs"]
-    assert console.error("/api/models/fraud/2", 404)["code"] == "not_found"
+    register(registry)
+    assert console.get("/api/models/fraud/2")["card"] is None
+    assert console.error("/api/models/fraud/3", 404)["code"] == "not_found"
     assert console.error("/api/models/fraud/99999999999", 422)["code"] == "invalid"
 
 

@@ -134,6 +134,10 @@ def test_the_first_model_becomes_champion_and_the_next_must_wait_for_labels_that
     curves, (low, high) = record.metrics["curves"], record.metrics["intervals"]["average_precision"]
     assert low < record.metrics["average_precision"] < high
     assert (curves["frauds"], curves["precision_recall"][-1]["recall"]) == (record.metrics["validation_frauds"], 1.0)
+    card = record.metrics["card"]
+    assert card["quality"][0]["measures"]["average_precision"] == pytest.approx(record.metrics["average_precision"])
+    assert (card["data"]["events"], card["settings"]["hidden"]) == (len(PAST.labels), HIDDEN)
+    assert {part["name"] for part in card["quality"] if part["kind"] == "channel"} == {"online", "shop"}
     assert len(loop.trained) == 1  # and no time was spent on training that nothing could judge
     runs = loop.runs()
     assert [(run.status, run.model_version) for run in runs] == [("refused", None), ("succeeded", 1)]

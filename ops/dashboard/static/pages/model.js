@@ -11,6 +11,7 @@ import { Badge, OpeningHeading, Time } from "../parts/text.js";
 import { address } from "../router.js";
 import { may } from "../session.js";
 import { html, useState } from "../view.js";
+import { ModelCard } from "./model-card.js";
 import { Promote } from "./model-changes.js";
 
 const BOUNDS = ["_low", "_high"];
@@ -34,6 +35,7 @@ function Content({ model, reload }) {
       ${model.withdrawn_at && html`<p><b>Withdrawn</b> <${Time} at=${model.withdrawn_at} />: ${model.withdrawn_why ?? "no reason given"}</p>`}
     </section>
     <${Verdict} verdict=${model.verdict} runs=${model.runs} />
+    ${model.card && html`<${ModelCard} card=${model.card} />`}
     <${Curves} curves=${model.curves} />
     <${Metrics} metrics=${model.metrics} />
     ${asking && html`<${Promote} name=${model.name} version=${model.version} close=${() => setAsking(false)} changed=${reload} />`}`;
