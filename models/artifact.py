@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from models.calibration import LEVELS, Calibration
 from models.detector import Detector, DetectorConfig
+from models.eight_bit import packed, unpacked
 from models.feature_schema import FEATURE_SCHEMA
 
 FORMAT = "headgate-detector-2"
@@ -87,14 +88,16 @@ class TrainedDetector:
             surprise_scale=self.surprise_scale,
             notes=dict(self.notes),
         )
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        weights = self.network.state_dict()
+        kept = packed(weights) if self.network.config.eight_bit else weights
+        tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
         return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
 
     @staticmethod
     def from_bytes(data: bytes) -> "TrainedDetector":
         """Raises BadModel."""
         description, tensors = _read(data)
-        network = _network(description.config, tensors)
+        network = _network(description.config, unpacked(tensors) if description.config.eight_bit else tensors)
         knots = description.calibration.knots
         if description.calibration.kind == "surprise" and len(knots) != len(LEVELS):
             raise BadModel(f"a calibration by {len(LEVELS)} knots has {len(knots)}")

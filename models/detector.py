@@ -60,11 +60,13 @@ LEAST_CYCLIC_SCALE = 0.35
 @dataclass(frozen=True, slots=True)
 class DetectorConfig:
     """hidden: GRU units; head: units of the supervised head's first layer, its second has half; reporting_limit: the
-    amount (base currency) below which structuring hides."""
+    amount (base currency) below which structuring hides; eight_bit: matrices hold what eight_bit.py rounded them to,
+    and are kept so."""
 
     hidden: int = 64
     head: int = 128
     reporting_limit: float = 10_000.0
+    eight_bit: bool = False
 
 
 class Detector(nn.Module):

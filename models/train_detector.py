@@ -71,15 +71,38 @@ class TrainingResult:
     config: TrainingConfig | None = None
 
 
+#: Of a detector on a padded batch of sequences: what a step makes smaller. The last is how much more a fraud weighs.
+BatchLoss = Callable[[Detector, Sequences, Tensor, float | None], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Pupil:
+    """What a training begins with, how it is taught, and what becomes of its weights before they are judged."""
+
+    detector: Detector
+    loss: BatchLoss
+    finished: Callable[[Detector], Detector] = lambda detector: detector
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What epochs run in. deadline: of `clock`, in seconds; infinite without a time budget."""
+    """What epochs run in. deadline: of `clock`, in seconds; infinite without a time budget; loss: that of several
+    processes is always `batch_loss`."""
 
     progress: Progress
     clock: Callable[[], float] = time.monotonic
     deadline: float = math.inf
     processes: Processes = ALONE
     checkpoints: CheckpointStore = field(default_factory=NoCheckpoints)
+    loss: BatchLoss = field(default_factory=lambda: batch_loss)
+
+
+def untaught(sequences: Sequences, config: TrainingConfig) -> Pupil:
+    """A detector that knows no more than the scale of its inputs."""
+    detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
+    taught = torch.from_numpy(~sequences.validation)
+    detector.standardise_by(sequences.features[taught], sequences.known[taught])
+    return Pupil(detector, batch_loss)
 
 
 def train(
@@ -90,19 +113,19 @@ def train(
     clock: Callable[[], float] = time.monotonic,
     processes: Processes = ALONE,
     checkpoints: CheckpointStore | None = None,
+    pupil: Callable[[Sequences, TrainingConfig], Pupil] = untaught,
 ) -> TrainingResult:
     """In the first of the processes; the others call `help_training`. Raises TrainingRefused."""
     began = clock()
     check_history(history, config)
     torch.manual_seed(config.seed)
     sequences = prepare(history, config, progress)
-    detector = Detector(DetectorConfig(hidden=config.hidden, reporting_limit=config.reporting_limit))
-    taught = torch.from_numpy(~sequences.validation)
-    detector.standardise_by(sequences.features[taught], sequences.known[taught])
+    begun = pupil(sequences, config)
     deadline = math.inf if config.time_budget_seconds is None else began + config.time_budget_seconds
     kept = NoCheckpoints() if checkpoints is None else checkpoints
-    fitted = fit_together(detector, sequences, config, Surroundings(progress, clock, deadline, processes, kept))
-    model, metrics, quality, judged = finish(detector, sequences, history, config)
+    surroundings = Surroundings(progress, clock, deadline, processes, kept, begun.loss)
+    fitted = fit_together(begun.detector, sequences, config, surroundings)
+    model, metrics, quality, judged = finish(begun.finished(begun.detector), sequences, history, config)
     failed = failed_checks(model, events_of(history, np.arange(max(0, len(history) - PROBE_EVENTS), len(history))))
     if failed:
         raise TrainingRefused(f"the trained detector is unfit for use: {'; '.join(failed)}")
@@ -221,7 +244,7 @@ def train_epoch(
             break
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1 + math.cos(math.pi * done)) / 2
         rows_BT = batches[(number * processes.count + processes.rank) % len(batches)]
-        loss = batch_loss(detector, sequences, rows_BT, positive_weight)
+        loss = surroundings.loss(detector, sequences, rows_BT, positive_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         processes.average_gradients(detector.parameters())
@@ -240,19 +263,38 @@ def positive_weight(sequences: Sequences) -> float | None:
     return min(max(math.sqrt(legitimate / frauds), 1.0), LARGEST_POSITIVE_WEIGHT)
 
 
-def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positive_weight: float | None) -> Tensor:
-    """The weighted cross-entropy of labelled events plus a share of the negative log-likelihood of all."""
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a detector says of the N real events of a padded batch. rows: of the sequences."""
+
+    logits_N: Tensor
+    surprises_NS: Tensor
+    rows_N: Tensor
+
+
+def answers_of(detector: Detector, sequences: Sequences, rows_BT: Tensor) -> Answers:
     before_NH, after_NH, x_NX, categories_NC, rows_N = sequence_states(detector, sequences, rows_BT)
     surprises_NS, _ = detector.surprise(before_NH, x_NX.detach(), categories_NC)
-    likelihood = surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean()
+    logits_N = detector.logits(after_NH, x_NX, surprises_NS, sequences.known[rows_N].to(detector.device))
+    return Answers(logits_N, surprises_NS, rows_N)
+
+
+def batch_loss(detector: Detector, sequences: Sequences, rows_BT: Tensor, positive_weight: float | None) -> Tensor:
+    """The weighted cross-entropy of labelled events plus a share of the negative log-likelihood of all."""
+    return loss_of(answers_of(detector, sequences, rows_BT), sequences, positive_weight)
+
+
+def loss_of(answers: Answers, sequences: Sequences, positive_weight: float | None) -> Tensor:
+    likelihood = answers.surprises_NS.clamp(max=4 * LARGEST_SURPRISE).mean()
     if positive_weight is None:
         return likelihood
-    labels_N = torch.from_numpy(sequences.labels)[rows_N].to(detector.device)
+    device = likelihood.device
+    labels_N = torch.from_numpy(sequences.labels)[answers.rows_N].to(device)
     labelled_N = labels_N >= 0
     supervised = functional.binary_cross_entropy_with_logits(
-        detector.logits(after_NH, x_NX, surprises_NS, sequences.known[rows_N].to(detector.device))[labelled_N],
+        answers.logits_N[labelled_N],
         labels_N[labelled_N].float(),
-        pos_weight=torch.tensor(positive_weight, device=detector.device),
+        pos_weight=torch.tensor(positive_weight, device=device),
         reduction="sum",
     )
     return supervised / max(int(labelled_N.sum()), 1) + SELF_SUPERVISED_WEIGHT * likelihood

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.artifact import TrainedDetector
+from models.compress import pruned
 from models.feature_schema import FEATURE_SCHEMA
 from models.scoring import Scorer
 from ops.clock import utc_now
@@ -26,7 +27,8 @@ AT_ONCE = 10
 
 @pytest.fixture(scope="session")
 def second_detector() -> bytes:
-    return small_detector(hidden=24, seed=1)
+    """Of other units than the first, made smaller from more, with weights in eight bits."""
+    return small_detector(hidden=8, seed=1, pupil=pruned(TrainedDetector.from_bytes(small_detector(24)).network, 8))
 
 
 class Past(Traffic):

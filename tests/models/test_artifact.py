@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from models.artifact import BadModel, TrainedDetector
 from models.calibration import Calibration, calibrate
+from models.compress import in_eight_bits
 from models.scoring import Scorer
 from tests.models.logs import busy_log, untrained
 
@@ -151,6 +153,29 @@ def test_a_description_nested_without_end_is_refused() -> None:
 def test_a_foreign_or_outdated_file_is_refused_with_a_clear_reason(data: Callable[[], bytes], message: str) -> None:
     with pytest.raises(BadModel, match=message):
         TrainedDetector.from_bytes(data())
+
+
+def test_a_detector_in_eight_bits_is_read_back_the_same_from_a_third_of_the_room() -> None:
+    large = untrained(hidden=64)
+    small = replace(large, network=in_eight_bits(large.network))
+    data = small.to_bytes()
+    assert len(data) < len(large.to_bytes()) / 2.5
+    read = TrainedDetector.from_bytes(data)
+    assert read.to_bytes() == data
+    assert read.network.config == small.network.config
+    events = busy_log()
+    np.testing.assert_array_equal(Scorer(read).score(events).score, Scorer(small).score(events).score)
+
+
+@pytest.mark.parametrize("scale", [None, torch.ones(7), torch.full((24,), torch.nan)])
+def test_whole_numbers_without_sound_scales_are_refused(scale: torch.Tensor | None) -> None:
+    data = replace(MODEL, network=in_eight_bits(MODEL.network)).to_bytes()
+    tensors = safetensors.torch.load(data)
+    del tensors["gru.weight_hh_l0.scale"]
+    if scale is not None:
+        tensors["gru.weight_hh_l0.scale"] = scale
+    said = msgspec.json.decode(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    assert "gru.weight_hh_l0" in refused(safetensors.torch.save(tensors, said))
 
 
 def test_knots_that_fall_are_refused() -> None:
