@@ -1,7 +1,7 @@
 """`headgate models`: who is registered, who is champion, who scores in its shadow."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 models = typer.Typer(help="Registered models.", no_args_is_help=True)
 
+#: How the champion is made smaller.
+Way = Literal["prune", "distil", "quantise", "all"]
 Why = Annotated[str, typer.Option(help="Kept with the model.")]
 
 
@@ -83,6 +85,43 @@ def models_shadow(
         fail("name the version that is to score in the shadow, like fraud:3, or say --off")
     record = _registry().start_shadow(*_name_and_version(version))
     print(f"{record} scores in the shadow of the champion")
+
+
+@models.command("compress")
+def models_compress(
+    method: Annotated[Way, typer.Option(help="One way, or all three.")] = "all",
+    hidden: Annotated[
+        int | None,
+        typer.Option(min=1, help="Hidden units that stay; default: an eighth of the champion's, 16 or more."),
+    ] = None,
+    latency_budget_ms: Annotated[
+        float | None, typer.Option(min=1, help="Of a batch; default: HEADGATE_LATENCY_BUDGET_MS.")
+    ] = None,
+    events_per_second: Annotated[
+        float | None, typer.Option(min=0.001, help="What one worker must bear; default: the busiest hour in SQL.")
+    ] = None,
+    margin: Annotated[float, typer.Option(min=0, help="Average precision that a form may lose.")] = 0.02,
+    promote: Annotated[bool, typer.Option("--promote", help="Make the chosen form the champion.")] = False,
+    seed: Annotated[int, typer.Option()] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make smaller forms of the champion, prove them against it, and say which of them keeps the latency budget."""
+    from models.gate import GateRules
+    from ops.jobs.challenge import RetrainingRules
+    from ops.jobs.compress import CompressionRules
+    from ops.jobs.compress_command import run_compression
+    from ops.jobs.compressed_forms import METHODS
+
+    settings = load_settings()
+    rules = CompressionRules(
+        methods=[each for each in METHODS if method in ("all", each)],
+        hidden=hidden,
+        budget_seconds=(latency_budget_ms or settings.latency_budget_ms) / 1000,
+        events_per_second=events_per_second,
+        promote=promote,
+        retraining=RetrainingRules(label_horizon=settings.label_horizon, seed=seed, gate=GateRules(margin=margin)),
+    )
+    run_compression(settings, rules, as_json=as_json)
 
 
 def _registry() -> "ModelRegistry":

@@ -3,6 +3,7 @@
 from alembic.util import CommandError
 
 from models.artifact import BadModel
+from models.compress import CannotCompress
 from models.policy_history import PolicyTrainingRefused
 from models.sequences import TrainingRefused
 from ops.bench.measure import BenchmarkFailed
@@ -35,6 +36,7 @@ KNOWN_ERRORS = (
     BadSchedule,
     BadSimulation,
     BenchmarkFailed,
+    CannotCompress,
     CannotListen,
     CommandError,
     CorruptModel,

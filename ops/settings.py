@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         ge=1,
         le=60_000,
         description="How long it may take to score and store a batch while many records wait: decides how many make "
-        "one (1,024 to 8,192). Milliseconds.",
+        "one (1,024 to 8,192), and which form of a detector `headgate models compress` picks. Milliseconds.",
     )
     record_size_limit: int = Field(
         1_000_000, ge=1024, le=50_000_000, description="A larger record becomes a dead letter. Bytes."

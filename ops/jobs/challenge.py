@@ -84,13 +84,18 @@ def first_training(history: History, rules: RetrainingRules, trainer: Trainer, p
 
 
 def challenge(
-    history: History, champion: Incumbent, rules: RetrainingRules, trainer: Trainer, progress: Progress
+    history: History,
+    champion: Incumbent,
+    rules: RetrainingRules,
+    trainer: Trainer,
+    progress: Progress,
+    kind: Kind | None = None,
 ) -> Challenge:
-    """Raises TrainingRefused."""
+    """kind: None for what the size says. Raises TrainingRefused."""
     taught, rows = split(history, champion.trained_until, rules)
     fraud, account = history.labels[rows] == 1, history.accounts.number[rows].astype(np.int64)
     config = with_validation(training_config(rules, champion), taught, rules)
-    kind = kind_of(config, champion)
+    kind = kind or kind_of(config, champion)
     verdict = too_few(fraud, account, kind, rules.gate)
     if verdict is not None:  # before an hour of training rather than after it
         until = datetime.fromtimestamp(int(taught.occurred_at[-1]) / 1000, UTC)

@@ -109,12 +109,15 @@ def register_detector(
     *,
     data: DataQuality | None,
     run_id: str,
-    alias: str,
+    alias: str | None,
     why: str | None,
+    more: Mapping[str, Any] | None = None,
 ) -> ModelRecord:
     """With its card. history: what it was trained and validated on; the model's metrics say until when. data: what a
-    look at it found. run_id: of its training."""
+    look at it found. run_id: of its training; more: other metrics, with intervals of their own perhaps."""
     quality = {} if result.quality is None else result.quality.figures()
+    more = dict(more or {})
+    quality["intervals"] = {**quality.get("intervals", {}), **more.pop("intervals", {})}
     kind = result.model.calibration.kind
     settings = {} if result.config is None else asdict(result.config)
     facts = DetectorFacts(history, result.judged, kind, settings, version("headgate"), data)
@@ -126,6 +129,7 @@ def register_detector(
         metrics={
             **result.metrics,
             **quality,
+            **more,
             TRAINED_UNTIL: trained_until(history).isoformat(),
             CARD: detector_card(facts).as_json(),
         },

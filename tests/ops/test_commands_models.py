@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from models.sequences import TrainingRefused
 from ops.cli import cli
 from storage.database import open_database, upgrade
 from storage.registry import ModelInUse, ModelRegistry, UnknownModel
@@ -127,3 +128,12 @@ def test_a_version_that_was_withdrawn_is_shown_as_such_and_passed_over_until_it_
         run("rollback")
     assert run("promote", "fraud:2", "--why", "I know better").output == "fraud:2 is the champion\n"
     assert "withdrawn" not in run("list").output
+
+
+def test_a_champion_that_cannot_be_read_is_not_compressed_and_an_unknown_method_is_refused(
+    registry: ModelRegistry,
+) -> None:
+    with pytest.raises(TrainingRefused, match="the champion fraud:2 cannot be compared with"):
+        run("compress", "--method", "prune", "--hidden", "8")
+    assert run("compress", "--method", "zip").exit_code == 2
+    assert len(registry.list()) == 3
