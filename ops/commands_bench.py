@@ -90,6 +90,23 @@ def bench_memos(
         print_json(result)
 
 
+@bench.command("compression")
+def bench_compression(
+    seeds: Annotated[str, typer.Option(help="Of the simulation and of training, with commas.")] = "0,1",
+    hidden: Annotated[int, typer.Option(min=2, help="Hidden units of the large detector.")] = 256,
+    kept: Annotated[int, typer.Option(min=1, help="Hidden units of the pruned and the distilled one.")] = 32,
+    as_json: Json = False,
+) -> None:
+    """What making a large detector small costs in average precision and gains in speed, by method."""
+    from ops.bench.compression import CompressionBench, run_compression
+    from ops.bench.options import whole_numbers
+
+    config = CompressionBench(hidden=hidden, kept=kept)
+    result = run_compression(whole_numbers("--seeds", seeds), config, quiet=as_json)
+    if as_json:
+        print_json(result)
+
+
 @bench.command("shoppers")
 def bench_shoppers(
     seeds: Annotated[str, typer.Option(help="Of the simulation, with commas.")] = "0,1,2",

@@ -122,6 +122,7 @@ def registered(
             form.judged.result,
             form.judged.challenge.taught,
             work.clock,
+            data=None,
             run_id=run_id,
             alias="challenger" if is_chosen else None,
             why=None,
