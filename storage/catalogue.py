@@ -24,13 +24,15 @@ NAMES = tuple(column.name for column in Item.__table__.columns)
 
 @dataclass(frozen=True, slots=True)
 class ItemColumns:
-    """n items as columns, without their images; of deleted ones nothing but the item_id is known."""
+    """n items as columns, with thumbnails in place of their images; of deleted ones nothing but the item_id is
+    known."""
 
     item_id: list[str]
     title: list[str | None]
     text: list[str | None]
     category: list[str | None]
     price: list[float | None]
+    thumbnail: list[bytes | None]
     available: npt.NDArray[np.bool_]
     deleted: npt.NDArray[np.bool_]
 

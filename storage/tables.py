@@ -164,7 +164,7 @@ class Engagement(LogKey, Base):
 
 class Item(Base):
     """An item as its latest record has it; one that was deleted stays as a row without content. item_key is the hash of
-    its item_id by which slates name it."""
+    its item_id by which slates name it; thumbnail: of the image, as models/pictures.py makes it."""
 
     __tablename__ = "items"
     __table_args__ = (Index("ix_items_source", "topic_generation", "source_partition", "source_offset"),)
@@ -180,6 +180,7 @@ class Item(Base):
     category: Mapped[str | None]
     price: Mapped[float | None]
     image: Mapped[bytes | None]
+    thumbnail: Mapped[bytes | None]
     available: Mapped[bool]
     deleted: Mapped[bool]
     extra: Mapped[dict[str, Any] | None]

@@ -1,13 +1,15 @@
 """Bytes of `items` to columns. An item whose title, text or image is broken goes on without that part, which is
 counted; what else cannot be read becomes a dead letter. A null value deletes the item that the key names.
 
+An image that cannot be made a thumbnail of is broken too, and its reason is counted.
+
 Pure functions: records in, columns, counts and dead letters out.
 """
 
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.pictures import MAX_IMAGE_BYTES, PictureRefused, thumbnail
 from streams import contract
 from streams.records import (
     DeadRecord,
@@ -30,15 +33,14 @@ from streams.records import (
 
 #: What an item can do without.
 PARTS = ("title", "text", "image")
-#: The first bytes of a PNG and of a JPEG.
-IMAGE_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-MAX_IMAGE_BYTES = 1_000_000
+Thumbnails = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedItems:
     """n records of one partition in offset order, as columns; deleted ones have nothing but their item_id. broken:
-    part -> how many items go on without it."""
+    part (of images "image", or "image_" and the reason for which no thumbnail can be made) -> how many items go on
+    without it."""
 
     offset: Int64s
     recorded_at: Int64s
@@ -49,6 +51,7 @@ class DecodedItems:
     category: list[str | None]
     price: list[float | None]
     image: list[bytes | None]
+    thumbnail: list[bytes | None]
     available: npt.NDArray[np.bool_]
     extra: list[bytes | None]
     broken: Mapping[str, int]
@@ -65,6 +68,7 @@ class _Read:
     record: Record
     message: contract.Item
     image: bytes | None
+    thumbnail: bytes | None
     extra: bytes | None
     broken: Sequence[str]
     deleted: bool = False
@@ -74,12 +78,12 @@ _decode_item = msgspec.json.Decoder(contract.Item).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def decode_items(records: Sequence[Record], limits: DecodeLimits) -> DecodedItems:
+def decode_items(records: Sequence[Record], limits: DecodeLimits, thumbnail: Thumbnails = thumbnail) -> DecodedItems:
     found: list[_Read] = []
     dead: list[DeadRecord] = []
     for record in records:
         try:
-            found.append(_read_item(record, limits))
+            found.append(_read_item(record, limits, thumbnail))
         except Refusal as refusal:
             dead.append(dead_record(record, refusal))
     return DecodedItems(
@@ -92,6 +96,7 @@ def decode_items(records: Sequence[Record], limits: DecodeLimits) -> DecodedItem
         category=[one.message.category for one in found],
         price=[one.message.price for one in found],
         image=[one.image for one in found],
+        thumbnail=[one.thumbnail for one in found],
         available=np.array([one.message.available for one in found], np.bool_),
         extra=[one.extra for one in found],
         broken=Counter(part for one in found for part in one.broken),
@@ -99,11 +104,11 @@ def decode_items(records: Sequence[Record], limits: DecodeLimits) -> DecodedItem
     )
 
 
-def _read_item(record: Record, limits: DecodeLimits) -> _Read:
+def _read_item(record: Record, limits: DecodeLimits, thumbnail: Thumbnails) -> _Read:
     check_recorded_at(record.timestamp)
     if record.value is None:
         item = contract.Item(text_key(record.key, "the item_id"), available=False)
-        return _Read(record, item, None, None, (), deleted=True)
+        return _Read(record, item, None, None, None, (), deleted=True)
     broken: list[str] = []
     try:
         message, extra = read(record, limits, _decode_item, contract.Item)
@@ -112,10 +117,17 @@ def _read_item(record: Record, limits: DecodeLimits) -> _Read:
         message, extra = read(_Rewritten(record, whole), limits, _decode_item, contract.Item)
     if record.key != message.item_id.encode():
         raise Refusal("wrong_key", f"the record's key {record.key!r} is not its item_id")
-    image = None if message.image is None else _image(message.image)
-    if message.image is not None and image is None:
-        broken.append("image")
-    return _Read(record, message, image, extra, broken)
+    image = small = None
+    if message.image is not None:
+        try:
+            image = _image(message.image)
+            small = thumbnail(image)
+        except PictureRefused as refused:
+            broken.append(f"image_{refused.reason}")
+            image = None
+        except _NotAnImage:
+            broken.append("image")
+    return _Read(record, message, image, small, extra, broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +175,16 @@ def _is_sound(part: str, raw: bytes) -> bool:
     return not (text and "\0" in text)
 
 
-def _image(encoded: str) -> bytes | None:
-    """The image's bytes; None for what is no PNG or JPEG by its beginning, or too large."""
+class _NotAnImage(ValueError):
+    """Not base64, or too many bytes."""
+
+
+def _image(encoded: str) -> bytes:
+    """Raises _NotAnImage."""
     try:
         image = b64decode(encoded, validate=True)
-    except (NotBase64, ValueError):
-        return None
-    return image if image.startswith(IMAGE_BEGINNINGS) and len(image) <= MAX_IMAGE_BYTES else None
+    except (NotBase64, ValueError) as error:
+        raise _NotAnImage from error
+    if len(image) > MAX_IMAGE_BYTES:
+        raise _NotAnImage
+    return image

@@ -1,6 +1,7 @@
 """Items: the latest record of each into SQL, from where every worker reads the catalogue.
 
-No state but the offsets: a record is applied by what it says, whatever was there before.
+No state but the offsets: a record is applied by what it says, whatever was there before. Pictures are decoded here,
+once for all workers, on the thread of this topic: no engagement waits for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from models.catalogue import item_key
+from models.pictures import ThumbnailMemory
 from storage.catalogue import upsert_items
 from storage.progress import Advance, Claim
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
@@ -39,6 +41,7 @@ class ItemsProcessor:
         self._rows = rows
         self._limits = limits
         self._metrics = metrics
+        self._thumbnails = ThumbnailMemory()
         self._partitions: dict[int, ItemPartition] = {}
 
     def process(self, chunks: Sequence[Chunk], now: float) -> PreparedBatch | None:
@@ -57,7 +60,7 @@ class ItemsProcessor:
         state = self._partitions.get(claim.partition)
         if state is None or state.owner is not owner:
             state = self._partitions[claim.partition] = ItemPartition(owner, claim.next_offset)
-        decoded = decode_items(records, self._limits)
+        decoded = decode_items(records, self._limits, self._thumbnails.of)
         self._count_broken(claim, decoded.broken)
         base, state.position = state.position, records[-1].offset + 1
         step = Advance(
@@ -108,6 +111,7 @@ def item_rows(claim: Claim, decoded: DecodedItems) -> list[dict[str, Any]]:
             "category": decoded.category[row],
             "price": decoded.price[row],
             "image": decoded.image[row],
+            "thumbnail": decoded.thumbnail[row],
             "available": bool(decoded.available[row]),
             "deleted": bool(decoded.deleted[row]),
             "extra": None if (extra := decoded.extra[row]) is None else msgspec.json.decode(extra),

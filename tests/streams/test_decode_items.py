@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.pictures import MAX_IMAGE_BYTES, thumbnail
 from streams import decode_items
-from streams.decode_items import MAX_IMAGE_BYTES, DecodedItems
+from streams.decode_items import DecodedItems
 from streams.records import DecodeLimits
+from tests.pictures import BLUE_JPEG, RED_PNG, claimed_png
 
 NOW = 1_700_000_000_000
-PNG = b"\x89PNG\r\n\x1a\n and more"
-JPEG = b"\xff\xd8\xff\xe0 and more"
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def decode(*records: KafkaRecord, limits: DecodeLimits | None = None) -> Decoded
 
 def test_an_item_becomes_a_row_of_columns() -> None:
     decoded = decode(
-        KafkaRecord(item(image=image(PNG), colour="red")),
-        KafkaRecord(item(image=image(JPEG), available=False, price=None, text=None)),
+        KafkaRecord(item(image=image(RED_PNG), colour="red")),
+        KafkaRecord(item(image=image(BLUE_JPEG), available=False, price=None, text=None)),
         KafkaRecord(b'{"item_id":"item-1"}'),
     )
     assert decoded.item_id == ["item-1"] * 3
@@ -50,7 +50,8 @@ def test_an_item_becomes_a_row_of_columns() -> None:
     assert decoded.text == ["Warm.", None, None]
     assert decoded.category == ["shoes", "shoes", None]
     assert decoded.price == [99.5, None, None]
-    assert decoded.image == [PNG, JPEG, None]
+    assert decoded.image == [RED_PNG, BLUE_JPEG, None]
+    assert decoded.thumbnail == [thumbnail(RED_PNG), thumbnail(BLUE_JPEG), None]
     assert decoded.available.tolist() == [True, False, True]
     assert decoded.deleted.tolist() == [False] * 3
     assert decoded.extra == [b'{"colour":"red"}', None, None]
@@ -73,10 +74,13 @@ def test_a_null_value_deletes_the_item_that_the_key_names() -> None:
         (item().replace(b"Warm.", b"\xff\xfe"), {"text"}),
         (item(text={"a": 1}, title=False), {"title", "text"}),
         (item(image="no base64!"), {"image"}),
-        (item(image=image(b"GIF89a")), {"image"}),
-        (item(image=""), {"image"}),
+        (item(image=image(b"GIF89a")), {"image_format"}),
+        (item(image=image(b"<svg/>")), {"image_format"}),
+        (item(image=""), {"image_format"}),
+        (item(image=image(RED_PNG[:60])), {"image_broken"}),
+        (item(image=image(claimed_png(10_000, 5_000, b""))), {"image_costly"}),
         (item(image=7), {"image"}),
-        (item(image=image(PNG)[:-1]), {"image"}),
+        (item(image=image(RED_PNG)[:-1]), {"image"}),
         (item(image="\ud83d\ude00"), {"image"}),
         (item(image="a\0b", title="a\0b", colour="red"), {"image", "title"}),
     ],
@@ -86,6 +90,7 @@ def test_an_item_with_a_broken_part_goes_on_without_it_and_is_counted(value: byt
     assert decoded.offset.tolist() == [7, 8]
     assert decoded.broken == dict.fromkeys(lost, 1)
     assert (decoded.title[1] is None, decoded.text[1] is None) == ("title" in lost, "text" in lost)
+    assert decoded.thumbnail[1] is None
     assert (decoded.image[1], decoded.category[1], decoded.price[1]) == (None, "shoes", 99.5)
     assert decoded.dead == []
 
@@ -96,7 +101,7 @@ def test_an_unknown_field_survives_the_loss_of_a_broken_part() -> None:
 
 def test_an_image_above_its_limit_is_broken_and_one_at_it_is_not() -> None:
     limits = DecodeLimits(record_size=10 * MAX_IMAGE_BYTES)
-    largest = PNG + bytes(MAX_IMAGE_BYTES - len(PNG))
+    largest = RED_PNG + bytes(MAX_IMAGE_BYTES - len(RED_PNG))
     assert decode(KafkaRecord(item(image=image(largest))), limits=limits).image == [largest]
     decoded = decode(KafkaRecord(item(image=image(largest + b"x"))), limits=limits)
     assert (decoded.image, decoded.broken) == ([None], {"image": 1})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.catalogue import item_key
+from models.pictures import thumbnail
 from storage.catalogue import ItemColumns, catalogue_positions, changed_items, upsert_items
 from storage.database import Database
 from storage.label_state import begin_snapshot
@@ -16,11 +17,11 @@ from streams.health import FlowMetrics
 from streams.items import ItemsProcessor
 from streams.records import DecodeLimits
 from streams.rows import RowEncoder
+from tests.pictures import RED_PNG, claimed_png
 from tests.storage.rows import NOON
 from tests.streams.bench import NOW, Bench, KafkaRecord, Partitions
 
 TOPIC = "items"
-PNG = b"\x89PNG\r\n\x1a\n and more"
 
 
 @pytest.fixture
@@ -54,14 +55,15 @@ def stored(bench: Bench, columns: str = "item_id, title, deleted") -> list[tuple
 
 
 def test_an_item_is_stored_with_all_that_its_record_says(bench: Bench) -> None:
-    image = b64encode(PNG).decode()
+    image = b64encode(RED_PNG).decode()
     bench.run(
         {1: [item(7, title="ü", text="t", category="c", price=9.5, image=image, available=False, brand="b")]}, NOW
     )
     columns = "item_id, item_key, topic_generation, source_partition, source_offset, title, text, category, price"
     assert stored(bench, columns) == [("i1", item_key("i1"), 1, 1, 7, "ü", "t", "c", 9.5)]
-    ((content, available, deleted, extra),) = stored(bench, "image, available, deleted, extra")
-    assert (bytes(content), bool(available), bool(deleted)) == (PNG, False, False)
+    ((content, small, available, deleted, extra),) = stored(bench, "image, thumbnail, available, deleted, extra")
+    assert (bytes(content), bytes(small)) == (RED_PNG, thumbnail(RED_PNG))
+    assert (bool(available), bool(deleted)) == (False, False)
     assert (json.loads(extra) if isinstance(extra, str) else extra) == {"brand": "b"}
 
 
@@ -102,15 +104,37 @@ def test_every_record_has_one_outcome_and_what_compaction_took_is_a_gap(bench: B
 
 
 def test_broken_parts_are_counted(bench: Bench, metrics: FlowMetrics) -> None:
-    bench.run({0: [item(0, title=7, image="?"), item(1, "i2", image="?"), item(2, "i3", text="t")]}, NOW)
-    assert stored(bench, "item_id, title, text, image") == [
-        ("i1", None, None, None),
-        ("i2", None, None, None),
-        ("i3", None, "t", None),
+    huge, svg = (b64encode(data).decode() for data in (claimed_png(10_000, 5_000, b""), b"<svg/>"))
+    bench.run(
+        {
+            0: [
+                item(0, title=7, image="?"),
+                item(1, "i2", image="?"),
+                item(2, "i3", text="t", image=huge),
+                item(3, "i4", image=svg),
+            ]
+        },
+        NOW,
+    )
+    assert stored(bench, "item_id, title, text, image, thumbnail") == [
+        ("i1", None, None, None, None),
+        ("i2", None, None, None, None),
+        ("i3", None, "t", None, None),
+        ("i4", None, None, None, None),
     ]
     counted = metrics.registry.get_sample_value
     assert counted("headgate_broken_item_parts_total", {"part": "image"}) == 2
-    assert counted("headgate_broken_item_parts_total", {"part": "title"}) == 1
+    for part in ("title", "image_costly", "image_format"):
+        assert counted("headgate_broken_item_parts_total", {"part": part}) == 1
+
+
+def test_a_reader_of_changes_is_given_thumbnails_and_no_images(bench: Bench, database: Database) -> None:
+    bench.run({0: [item(0, image=b64encode(RED_PNG).decode()), item(1, "i2")]}, NOW)
+    with database.reading() as connection:
+        begin_snapshot(connection)
+        (found,) = changed_items(connection, {}, catalogue_positions(connection, TOPIC))
+    assert (found.item_id, found.thumbnail) == (["i1", "i2"], [thumbnail(RED_PNG), None])
+    assert not hasattr(found, "image")
 
 
 def test_a_worker_that_lost_its_partition_writes_no_item(bench: Bench, partitions: Partitions) -> None:
@@ -147,7 +171,7 @@ def test_which_of_two_records_is_newer(database: Database, changes: Mapping[str,
         "source_partition": 1,
         "source_offset": 7,
         "recorded_at": NOON,
-        **dict.fromkeys(("title", "text", "category", "price", "image", "extra")),
+        **dict.fromkeys(("title", "text", "category", "price", "image", "thumbnail", "extra")),
         "available": True,
         "deleted": False,
     }
