@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.experience import Experience, ItemTable
+from models.experience import Experience
+from models.item_table import ItemTable
 from models.policy import PolicyNetwork
 
 #: Below every logit; -inf would make gradients that are no numbers.
@@ -27,8 +28,8 @@ RECENT_SHARE = 0.05
 class LearnerConfig:
     """discount: of a reward one slate later; trace: lambda of the returns; floor: exploration that the policy acts
     with; the weights are those of the losses beside the actor's; largest_advantage: in units of their usual size;
-    return_scale: the order of
-    size of a discounted sum of rewards, in units of which everything is learnt."""
+    forgotten_ids: share of the items whose ids say nothing in a step; return_scale: the order of size of a discounted
+    sum of rewards, in units of which everything is learnt."""
 
     discount: float = 0.99
     trace: float = 0.95
@@ -39,14 +40,19 @@ class LearnerConfig:
     entropy_weight: float = 0.0
     largest_advantage: float = 2.5
     largest_gradient: float = 1.0
+    forgotten_ids: float = 0.0
     return_scale: float = 1.0
 
 
 class Learner:
     """A network in training: its optimizer, and the usual size of advantages so far."""
 
-    def __init__(self, network: PolicyNetwork, items: ItemTable, learning_rate: float) -> None:
+    def __init__(
+        self, network: PolicyNetwork, items: ItemTable, learning_rate: float, chance: torch.Generator | None = None
+    ) -> None:
+        """chance: draws what is forgotten."""
         self.network = network
+        self.chance = chance
         self.items = items.to(network.device)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
         self.advantage_size: float | None = None
@@ -58,7 +64,7 @@ class Learner:
 def update(learner: Learner, batch: Experience, config: LearnerConfig, *, act: bool = True) -> dict[str, float]:
     """One step on every loss, the actor's only if it is to `act`. Gives the losses."""
     network, batch = learner.network, batch.to(learner.network.device)
-    answers = look(network, learner.items, batch, config.return_scale)
+    answers = look(network, _some_without_ids(learner, config.forgotten_ids), batch, config.return_scale)
     losses = {"clicks": click_loss(network, answers)}
     total = config.click_weight * losses["clicks"]
     if config.organic_weight and bool(batch.predicted_BT.any()):
@@ -78,6 +84,13 @@ def update(learner: Learner, batch: Experience, config: LearnerConfig, *, act: b
     nn.utils.clip_grad_norm_(network.parameters(), config.largest_gradient)
     learner.optimizer.step()
     return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def _some_without_ids(learner: Learner, share: float) -> ItemTable:
+    if not share:
+        return learner.items
+    forgotten_A = torch.rand(len(learner.items), generator=learner.chance) < share
+    return learner.items.without_ids(forgotten_A.to(learner.network.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,7 @@ def look(network: PolicyNetwork, items: ItemTable, batch: Experience, return_sca
     """Item vectors are made of the items that occur, since the whole table may be large."""
     present_BD, candidates_NC = batch.seen_BD >= 0, batch.candidates_BDC[batch.seen_BD >= 0]
     used = torch.unique(torch.cat([batch.item_BT.flatten(), candidates_NC.flatten()]).clamp(min=0))
-    vectors_UV = network.item_vectors(items.content_AF[used], items.bucket_A[used])
+    vectors_UV = network.item_vectors(items.take(used))
     after_BTH = _states(network, batch, used, vectors_UV)
     before_BTH = functional.pad(after_BTH, (0, 0, 1, 0))
     state_NH = before_BTH[present_BD.nonzero()[:, 0], batch.seen_BD[present_BD]]

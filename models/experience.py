@@ -11,17 +11,6 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class ItemTable:
-    """The items that an experience names by row: content_AF float32, bucket_A int64."""
-
-    content_AF: Tensor
-    bucket_A: Tensor
-
-    def to(self, device: torch.device) -> "ItemTable":
-        return ItemTable(self.content_AF.to(device), self.bucket_A.to(device))
-
-
-@dataclass(frozen=True, slots=True)
 class Experience:
     """B sequences of up to T engagements and D slates, each from a new user's state on, padded at their ends.
 

@@ -6,7 +6,7 @@ A new item is recommendable at once because its vector is made from these. It kn
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ WORDS, CATEGORIES = 64, 32
 #: Columns: hashed words (unit length together), hashed category (one of them 1), price known, log price.
 ITEM_CONTENT = WORDS + CATEGORIES + 2
 #: Only so much of a text is read.
-MOST_WORDS = 256
+MOST_WORDS, MOST_CHARACTERS = 256, 20_000
+#: Titles and texts as parts for a text encoder (models/text_encoder.py): so many of each item, in so many buckets.
+TEXT_PARTS, TEXT_BUCKETS = 96, 16_384
 #: Learned parts of item vectors are shared by items whose id falls into the same bucket.
 ID_BUCKETS = 16_384
 
@@ -26,7 +28,8 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of the catalogue, as far as models know it. price in the catalogue's currency, None where unknown."""
+    """One item of the catalogue, as far as models know it. price in the catalogue's currency, None where unknown;
+    thumbnail: as models/pictures.py makes it."""
 
     item_id: str
     title: str | None = None
@@ -34,13 +37,18 @@ class Item:
     category: str | None = None
     price: float | None = None
     available: bool = True
+    thumbnail: bytes | None = field(default=None, repr=False)
+
+    @property
+    def words(self) -> str:
+        return f"{self.title or ''} {self.text or ''}"[:MOST_CHARACTERS]
 
 
 def item_contents(items: Sequence[Item]) -> npt.NDArray[np.float32]:
     """float32[n, ITEM_CONTENT]"""
     contents = np.zeros((len(items), ITEM_CONTENT), np.float32)
     for row, item in enumerate(items):
-        _add_words(contents[row, :WORDS], f"{item.title or ''} {item.text or ''}")
+        _add_words(contents[row, :WORDS], item.words)
         if item.category:
             contents[row, WORDS + stable_hash(item.category) % CATEGORIES] = 1.0
         if item.price is not None:

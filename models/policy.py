@@ -27,10 +27,13 @@ from torch.nn import functional
 
 from models.artifact import MOST_UNITS, BadModel, described_weights, with_weights
 from models.engagements import ACTIONS
-from models.item_content import ID_BUCKETS, ITEM_CONTENT
+from models.item_content import ID_BUCKETS, ITEM_CONTENT, TEXT_BUCKETS
+from models.item_table import ItemTable
+from models.picture_encoder import PictureEncoder
 from models.recurrence import gru_step, gru_steps
+from models.text_encoder import TextEncoder
 
-FORMAT = "headgate-policy-1"
+FORMAT = "headgate-policy-2"
 KIND = "policy"
 ACTION_SIZE = 8
 #: Columns beside item and action: value known, its logarithm, logarithm of the gap.
@@ -46,6 +49,8 @@ TASTE = {"impression": 0.0, "click": 1.0, "like": 1.5, "dislike": -1.5, "skip": 
 KEPT, KEPT_OF_IMPRESSION = 0.9, 0.995
 #: What a match of taste and item counts in an untrained query.
 LIKING = 4.0
+#: Numbers that a text becomes.
+TEXT_SIZE = 32
 #: The last columns of item content say what it costs, which resembles nothing.
 PRICE_COLUMNS = 2
 
@@ -53,12 +58,15 @@ PRICE_COLUMNS = 2
 @dataclass(frozen=True, slots=True)
 class PolicyConfig:
     """content: columns of item content; hidden: GRU units; vector: components of an item vector, the last one is its
-    bias; buckets: of ids, that share the learned part."""
+    bias; buckets: of ids, that share the learned part; text_buckets: of parts of texts, 0 for a network that reads no
+    texts; pictures: it looks at them."""
 
     content: int = ITEM_CONTENT
     hidden: int = 64
     vector: int = 33
     buckets: int = ID_BUCKETS
+    text_buckets: int = TEXT_BUCKETS
+    pictures: bool = True
 
     @property
     def taste(self) -> int:
@@ -82,6 +90,9 @@ class PolicyNetwork(nn.Module):
         self.actor_liking = nn.Parameter(torch.full((config.taste,), LIKING))
         self.click_liking = nn.Parameter(torch.full((config.taste,), LIKING))
         self._begin()
+        # After everything else, so that this begins the same with and without them.
+        self.from_text = _text_vectors(config.text_buckets, config.vector) if config.text_buckets else None
+        self.from_picture = PictureEncoder(config.vector) if config.pictures else None
 
     @torch.no_grad()
     def _begin(self) -> None:
@@ -112,9 +123,19 @@ class PolicyNetwork(nn.Module):
     def device(self) -> torch.device:
         return self.from_id.weight.device
 
-    def item_vectors(self, content_AF: Tensor, bucket_A: Tensor) -> Tensor:
-        """[A, V]"""
-        return self.from_id(bucket_A) + self.from_content(content_AF)  # type: ignore[no-any-return]
+    def item_vectors(self, items: ItemTable) -> Tensor:
+        """[A, V]; each different picture is looked at once."""
+        own_AV = self.from_id(items.bucket_A.clamp(min=0)) * (items.bucket_A >= 0)[:, None]
+        vectors_AV = own_AV + self.from_content(items.content_AF)
+        if self.from_text is not None and items.parts_AM is not None:
+            vectors_AV = vectors_AV + self.from_text(items.parts_AM.long())
+        if self.from_picture is not None and items.picture_A is not None and items.pixels_PX is not None:
+            shown = items.picture_A >= 0
+            pictures, which = torch.unique(items.picture_A[shown], return_inverse=True)
+            vectors_AV = vectors_AV.index_add(
+                0, shown.nonzero()[:, 0], self.from_picture(items.pixels_PX[pictures])[which]
+            )
+        return vectors_AV  # type: ignore[no-any-return]
 
     def inputs(self, vectors_NV: Tensor, action_N: Tensor, value_N: Tensor, gap_N: Tensor) -> Tensor:
         """[N, X] of one engagement each, or [B, T, X] of [B, T]. vectors: of the items, zero for unknown ones; action:
@@ -168,6 +189,14 @@ class PolicyNetwork(nn.Module):
         return functional.pad(learned_N + liked, (0, 1), value=1.0)
 
 
+def _text_vectors(buckets: int, vector: int) -> nn.Sequential:
+    """Before training every vector is zero."""
+    last = nn.Linear(TEXT_SIZE, vector)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(TextEncoder(buckets, TEXT_SIZE), last)
+
+
 def _head(units: int, outputs: int) -> nn.Sequential:
     last = nn.Linear(units, outputs)
     nn.init.normal_(last.weight, std=SPREAD / math.sqrt(units))
@@ -211,6 +240,7 @@ class TrainedPolicy:
             ("hidden units", config.hidden, 1),
             ("vector components", config.vector, 2),
             ("buckets", config.buckets, 1),
+            ("text buckets", config.text_buckets, 0),
         ):
             if not least <= units <= MOST_UNITS:
                 raise BadModel(f"{units} {part} are not between {least} and {MOST_UNITS}")

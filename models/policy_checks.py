@@ -4,8 +4,9 @@ two ways of running it (steps with a remembered state when live, whole sequences
 import torch
 from torch import Tensor
 
-from models.experience import Experience, ItemTable
+from models.experience import Experience
 from models.item_content import ITEM_CONTENT
+from models.item_table import ItemTable
 from models.policy import TrainedPolicy
 
 TOLERANCE = 1e-4
@@ -25,7 +26,7 @@ def failed_policy_checks(
         return [f"weights that are not finite: {', '.join(unfit)}"]
     if network.config.content != content:
         return [f"made for {network.config.content} columns of item content, not {content}"]
-    vectors_AV = network.item_vectors(items.content_AF, items.bucket_A)
+    vectors_AV = network.item_vectors(items)
     known_BT1 = (probe.item_BT >= 0)[..., None]
     columns = (
         vectors_AV[probe.item_BT.clamp(min=0)] * known_BT1,

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from models.engagements import DISLIKE, IMPRESSION, SKIP, Engagements
-from models.experience import Experience, ItemTable
+from models.experience import Experience
+from models.item_table import ItemTable
 from models.logged_slates import LoggedSlates
 
 Rows = npt.NDArray[np.int64]
@@ -25,19 +26,13 @@ class PolicyTrainingRefused(ValueError):
 @dataclass(frozen=True, slots=True)
 class PolicyHistory:
     """engagements in the order of time; item int32[n]: the catalogue row of each one's item, -1 for unknown; slates in
-    the order of time; cause int64[m]: the row of the engagement that each answers; the catalogue: content float32[A,
-    F], bucket int64[A]."""
+    the order of time; cause int64[m]: the row of the engagement that each answers; items: the catalogue."""
 
     engagements: Engagements
     item: npt.NDArray[np.int32]
     slates: LoggedSlates
     cause: Rows
-    content: npt.NDArray[np.float32]
-    bucket: Rows
-
-    @property
-    def items(self) -> ItemTable:
-        return ItemTable(torch.from_numpy(self.content).float(), torch.from_numpy(self.bucket))
+    items: ItemTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +106,9 @@ def check_history(history: PolicyHistory) -> None:
         raise PolicyTrainingRefused("engagements must be in the order of their time")
     if len(history.item) != len(engagements) or len(history.cause) != len(slates):
         raise PolicyTrainingRefused("not every engagement has an item row, or not every slate a cause")
-    items = len(history.content)
-    if len(history.bucket) != items:
-        raise PolicyTrainingRefused(f"{items} items have content and {len(history.bucket)} a bucket")
+    items = len(history.items)
+    if len(history.items.bucket_A) != items:
+        raise PolicyTrainingRefused(f"{items} items have content and {len(history.items.bucket_A)} a bucket")
     for name, rows, count in (
         ("an engagement's item", history.item, items),
         ("a slate's candidate", slates.candidates, items),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.artifact import BadModel
 from models.catalogue import Catalogue
-from models.item_content import ID_BUCKETS, ITEM_CONTENT
+from models.item_content import ID_BUCKETS, ITEM_CONTENT, TEXT_BUCKETS
 from models.policy import TrainedPolicy
 from models.recurrence import states_after
 from models.retrieval import best_items
@@ -22,7 +22,7 @@ from models.users import NotedBatch, RecentEngagements, Users
 
 Rows = npt.NDArray[np.int64]
 #: Items whose vectors are made at once.
-ITEMS_AT_ONCE = 65_536
+ITEMS_AT_ONCE = 4_096
 
 
 class RunningPolicy:
@@ -30,11 +30,14 @@ class RunningPolicy:
     was made for other items."""
 
     def __init__(self, policy: TrainedPolicy, catalogue: Catalogue, users: Users, device: torch.device) -> None:
-        content, buckets = policy.network.config.content, policy.network.config.buckets
-        if (content, buckets) != (ITEM_CONTENT, ID_BUCKETS):
+        config = policy.network.config
+        if (config.content, config.buckets) != (ITEM_CONTENT, ID_BUCKETS) or config.text_buckets not in (
+            0,
+            TEXT_BUCKETS,
+        ):
             raise BadModel(
-                f"the policy reads {content} content columns and {buckets} buckets of items, "
-                f"which have {ITEM_CONTENT} and {ID_BUCKETS}"
+                f"the policy reads {config.content} content columns, {config.buckets} buckets of items and "
+                f"{config.text_buckets} of texts, which have {ITEM_CONTENT}, {ID_BUCKETS} and {TEXT_BUCKETS}"
             )
         self.policy = policy
         self._network = policy.network.to(device).eval()
@@ -49,7 +52,7 @@ class RunningPolicy:
             self.follow_catalogue()
 
     def follow_catalogue(self) -> None:
-        """Makes the vectors of items that are new or changed."""
+        """Makes the vectors of items whose content is new or changed."""
         # In this order: what another thread changes meanwhile is done again at the next version.
         version, count = self._catalogue.version, len(self._catalogue)
         if version == self._follows:
@@ -62,9 +65,8 @@ class RunningPolicy:
         changed = changed[changed < count]
         for start in range(0, len(changed), ITEMS_AT_ONCE):
             rows = changed[start : start + ITEMS_AT_ONCE]
-            content = torch.from_numpy(self._catalogue.content[rows].astype(np.float32)).to(self._device)
-            bucket = torch.from_numpy(self._catalogue.bucket[rows]).to(self._device)
-            self._vectors[self._index(rows)] = self._network.item_vectors(content, bucket)
+            items = self._catalogue.table(rows).to(self._device)
+            self._vectors[self._index(rows)] = self._network.item_vectors(items)
         self._available = torch.from_numpy(self._catalogue.available[:count].copy()).to(self._device)
         self._follows = version
 

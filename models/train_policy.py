@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from models.actor_critic import Learner, LearnerConfig, click_loss, floored, look, update
-from models.experience import ItemTable
 from models.item_content import ID_BUCKETS, ITEM_CONTENT
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 from models.policy_checks import failed_policy_checks
@@ -49,7 +48,8 @@ PROBE_USERS = 100
 class PolicyTrainingConfig:
     """window: engagements of a user between two resets of his state; validation_share: the latest part of the slates,
     never trained on; floor: exploration that the policy will act with; epochs count for each stage; time_budget_seconds
-    ends training early."""
+    ends training early; forgotten_ids: share of the items of which each step knows nothing but their content, so that
+    content has to say what it can say."""
 
     hidden: int = 64
     click_epochs: int = 30
@@ -61,6 +61,7 @@ class PolicyTrainingConfig:
     least_slates: int = 100
     least_reactions: int = 20
     floor: float = 0.05
+    forgotten_ids: float = 0.5
     time_budget_seconds: float | None = None
     seed: int = 0
 
@@ -97,12 +98,20 @@ def train_policy(
     began = clock()
     torch.manual_seed(config.seed)
     taught, later = split(history, config)
-    buckets, bucket_A = np.unique(history.bucket, return_inverse=True)
-    shape = PolicyConfig(content=history.content.shape[1], hidden=config.hidden, buckets=max(len(buckets), 1))
+    buckets, bucket_A = torch.unique(history.items.bucket_A, return_inverse=True)
+    shape = PolicyConfig(
+        content=history.items.content_AF.shape[1],
+        hidden=config.hidden,
+        buckets=max(len(buckets), 1),
+    )
     network = PolicyNetwork(shape)
-    items = ItemTable(history.items.content_AF, torch.from_numpy(bucket_A.astype(np.int64)))
-    learner = Learner(network, items, config.learning_rate)
-    learning = LearnerConfig(floor=config.floor, return_scale=return_scale(taught, LearnerConfig().discount))
+    items = replace(history.items, bucket_A=bucket_A)
+    learner = Learner(network, items, config.learning_rate, torch.Generator().manual_seed(config.seed))
+    learning = LearnerConfig(
+        floor=config.floor,
+        forgotten_ids=config.forgotten_ids,
+        return_scale=return_scale(taught, LearnerConfig().discount),
+    )
     budget = math.inf if config.time_budget_seconds is None else config.time_budget_seconds
     rng = np.random.default_rng(config.seed)
     stage = Stage(learner, taught, later, learning, config, rng, progress, clock, began + CLICK_SHARE * budget)
@@ -125,12 +134,12 @@ def train_policy(
     return PolicyTrainingResult(model, {name: value for name, value in metrics.items() if math.isfinite(value)})
 
 
-def with_all_buckets(network: PolicyNetwork, buckets: npt.NDArray[np.int64]) -> PolicyNetwork:
+def with_all_buckets(network: PolicyNetwork, buckets: Tensor) -> PolicyNetwork:
     """A network that was trained with just the buckets that occur, as one with all; the others add nothing."""
     whole = PolicyNetwork(replace(network.config, buckets=ID_BUCKETS))
     weights = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     from_id = torch.zeros_like(whole.from_id.weight)
-    from_id[torch.from_numpy(buckets)] = weights["from_id.weight"][: len(buckets)]
+    from_id[buckets] = weights["from_id.weight"][: len(buckets)]
     whole.load_state_dict(weights | {"from_id.weight": from_id})
     return whole.eval()
 

@@ -86,6 +86,7 @@ def parts(columns: ItemColumns) -> Iterator[list[Item]]:
                 columns.category[row],
                 columns.price[row],
                 available=bool(columns.available[row] and not columns.deleted[row]),
+                thumbnail=columns.thumbnail[row],
             )
             for row in range(start, stop)
         ]

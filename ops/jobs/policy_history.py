@@ -68,9 +68,7 @@ def policy_history(
     seen = looked_at(shown, engagements)
     logged, cause = logged.take(seen), cause[seen]
     item = catalogue.rows_of(engagements.item_id).astype(np.int32)
-    history = PolicyHistory(
-        engagements, item, logged, cause, catalogue.content.astype(np.float32), catalogue.bucket.copy()
-    )
+    history = PolicyHistory(engagements, item, logged, cause, catalogue.table())
     return StoredFeedback(history, catalogue, now)
 
 

@@ -37,7 +37,7 @@ from streams.policy_watch import POLICY_KIND, POLICY_NAME
 JOB, LOCK = "retrain", "retraining-policy"
 ABANDONED = "the process ended before the run did"
 #: Of the item contents that a policy reads (models/item_content.py).
-CONTENT_SCHEMA = 1
+CONTENT_SCHEMA = 2
 
 Progress = Callable[[str, float], None]
 PolicyTrainer = Callable[[PolicyHistory, PolicyTrainingConfig, Progress], PolicyTrainingResult]
@@ -178,8 +178,7 @@ def before_judgement(history: PolicyHistory, judged_share: float) -> PolicyHisto
         history.item[:told],
         slates.take(kept),
         history.cause[kept],
-        history.content,
-        history.bucket,
+        history.items,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from models.engagements import Engagements, rewards
 from models.item_content import Item, id_buckets, item_contents
+from models.item_table import ItemTable
 from models.logged_slates import LoggedSlates
 from models.policy import PolicyNetwork
 from models.policy_history import PolicyHistory
@@ -20,6 +21,7 @@ LIKED, OTHER = 0.6, 0.05
 CATALOGUE = [Item(f"item {row}", title=f"word{row}", category=f"kind {row % KINDS}") for row in range(ITEMS)]
 CONTENT = item_contents(CATALOGUE)
 BUCKETS = id_buckets([item.item_id for item in CATALOGUE])
+TABLE = ItemTable(torch.from_numpy(CONTENT), torch.from_numpy(BUCKETS))
 
 
 @dataclass
@@ -54,7 +56,7 @@ def shop_log(users: int, visits: int, seed: int, network: PolicyNetwork | None =
             liking = np.zeros((1, CANDIDATES), np.float32)
             if network is not None and hidden is not None:
                 with torch.inference_mode():
-                    vectors = network.item_vectors(torch.from_numpy(CONTENT), torch.from_numpy(BUCKETS))
+                    vectors = network.item_vectors(TABLE)
                     liking = (network.query(hidden[user][None]) @ vectors.T).numpy()[:, candidates]
             log_weights = floored_log_weights(liking, np.ones((1, CANDIDATES), np.bool_), 0.05)
             picks = draw_slates(log_weights, rng.random((1, CANDIDATES)), SIZE)
@@ -76,7 +78,7 @@ def _moved(
     if network is None or hidden is None:
         return None
     with torch.inference_mode():
-        vector = network.item_vectors(torch.from_numpy(CONTENT[[row]]), torch.from_numpy(BUCKETS[[row]]))
+        vector = network.item_vectors(TABLE.take(torch.tensor([row])))
         number = torch.tensor([1 if action == "click" else 0])
         hidden = hidden.clone()
         hidden[user] = network.step(hidden[user][None], vector, number, torch.tensor([torch.nan]), torch.tensor([gap]))[
@@ -121,6 +123,5 @@ def history_of(log: Log) -> PolicyHistory:
         item=np.array([event[2] for event in events], np.int32),
         slates=logged,
         cause=np.array([place[slate[1]] for slate in slates], np.int64),
-        content=CONTENT,
-        bucket=BUCKETS,
+        items=TABLE,
     )

@@ -23,7 +23,8 @@ from models.actor_critic import (
     update,
 )
 from models.engagements import CLICK, IMPRESSION
-from models.experience import Experience, ItemTable
+from models.experience import Experience
+from models.item_table import ItemTable
 from models.policy import PolicyConfig, PolicyNetwork
 from models.slates import conditionals, draw_slates, floored_log_weights
 
@@ -148,7 +149,7 @@ def test_the_click_loss_is_the_cross_entropy_of_what_was_clicked() -> None:
     network = new_network()
     answers = looked_at(network, experience_of([[([0, 1], [0.0, 1.0]), ([3], [0.0])]]))
     query, none = network.click_query(answers.state_NH), network.no_click(answers.state_NH)
-    vectors = network.item_vectors(ITEMS.content_AF, ITEMS.bucket_A)
+    vectors = network.item_vectors(ITEMS)
     first = torch.stack([query[0] @ vectors[0], query[0] @ vectors[1], none[0]]).log_softmax(0)[1]
     second = torch.stack([query[1] @ vectors[3], none[1]]).log_softmax(0)[1]
     torch.testing.assert_close(click_loss(network, answers), -(first + second) / 2)
@@ -188,7 +189,7 @@ def one_item_pays(worth: float) -> Experience:
 
 def preferences(network: PolicyNetwork) -> Tensor:
     with torch.no_grad():
-        vectors = network.item_vectors(ITEMS.content_AF, ITEMS.bucket_A)
+        vectors = network.item_vectors(ITEMS)
         return (network.query(torch.zeros(1, CONFIG.hidden)) @ vectors.T).softmax(1)[0]
 
 
@@ -201,6 +202,17 @@ def test_updates_raise_what_pays_and_lower_what_is_disliked(worth: float, best: 
     assert (float(after[2]) > 0.6) if best else (float(after[2]) < before / 4)
     assert losses[-1]["critic"] < losses[0]["critic"]
     assert losses[-1]["clicks"] < losses[0]["clicks"]
+
+
+def test_ids_that_are_forgotten_learn_nothing_and_content_does() -> None:
+    learner = Learner(new_network(), ITEMS, 0.01, torch.Generator().manual_seed(0))
+    content = learner.network.from_content.weight.clone()
+    for _ in range(3):
+        update(learner, one_item_pays(3.0), LearnerConfig(forgotten_ids=1.0))
+    assert not learner.network.from_id.weight.any()
+    assert not torch.equal(learner.network.from_content.weight, content)
+    update(learner, one_item_pays(3.0), LearnerConfig(forgotten_ids=0.5))
+    assert learner.network.from_id.weight.any()
 
 
 def test_an_actor_that_may_not_act_yet_stays_as_it_is() -> None:

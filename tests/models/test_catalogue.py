@@ -1,5 +1,7 @@
 """The catalogue: rows stay with their items, and whoever follows its changes knows what it knows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 from models.catalogue import NO_CATEGORY, Catalogue, item_key
 from models.hashing import hashes, stable_hash
 from models.item_content import ITEM_CONTENT, Item, id_buckets, item_contents
+from models.pictures import SIDE
 from tests.models.engagement_logs import items
 
+RED, BLUE = bytes([255, 0, 0]) * (SIDE * SIDE), bytes([0, 0, 255]) * (SIDE * SIDE)
 ids = st.sampled_from([f"item-{number}" for number in range(12)])
 item = st.builds(
     Item,
@@ -18,9 +22,18 @@ item = st.builds(
     category=st.sampled_from([None, "", "shoes", "hats"]),
     price=st.sampled_from([None, 0.0, -4.0, 20.0, 1e12]),
     available=st.booleans(),
+    thumbnail=st.sampled_from([None, RED, BLUE]),
 )
 #: Puts are lists of items, deletions lists of ids.
 changes = st.lists(st.one_of(st.lists(item, max_size=6), st.lists(ids, max_size=4)), max_size=8)
+
+
+def content_of(catalogue: Catalogue, row: int) -> tuple[bytes, bytes, bytes]:
+    """All that a vector is made of but the id."""
+    table = catalogue.table(np.array([row]))
+    assert table.parts_AM is not None
+    assert table.pixels_PX is not None
+    return table.content_AF.numpy().tobytes(), table.parts_AM.numpy().tobytes(), table.pixels_PX.numpy().tobytes()
 
 
 def changed(catalogue: Catalogue, change: list[Item] | list[str]) -> None:
@@ -66,11 +79,9 @@ def test_who_reads_the_rows_that_changed_since_he_last_looked_knows_all(changes:
         changed(catalogue, change)
         if look:
             for row in catalogue.changed_since(version).tolist():
-                seen[row] = (catalogue.content[row].tobytes(), bool(catalogue.available[row]))
+                seen[row] = content_of(catalogue, row)
             version = catalogue.version
-            held = {
-                row: (catalogue.content[row].tobytes(), bool(catalogue.available[row])) for row in range(len(catalogue))
-            }
+            held = {row: content_of(catalogue, row) for row in range(len(catalogue))}
             assert seen == held
             assert len(catalogue.changed_since(version)) == 0
 
@@ -125,3 +136,33 @@ def test_a_catalogue_grows_without_forgetting(step: int) -> None:
     at_once.put(every)
     for column in ("content", "bucket", "key", "category", "available"):
         assert np.array_equal(getattr(grown, column), getattr(at_once, column))
+
+
+@given(item, item)
+def test_only_another_content_makes_an_item_a_changed_one(first: Item, second: Item) -> None:
+    second = replace(second, item_id=first.item_id)
+    catalogue = Catalogue()
+    catalogue.put([first])
+    before, version = content_of(catalogue, 0), catalogue.version
+    catalogue.put([second])
+    assert catalogue.changed_since(version).tolist() == ([] if content_of(catalogue, 0) == before else [0])
+    assert catalogue.version == version + 1
+
+
+def test_pictures_that_are_alike_are_one_in_the_table() -> None:
+    catalogue = Catalogue()
+    catalogue.put([Item("a", thumbnail=RED), Item("b"), Item("c", thumbnail=BLUE), Item("d", thumbnail=bytes(RED))])
+    table = catalogue.table()
+    assert table.picture_A is not None
+    assert table.pixels_PX is not None
+    assert table.picture_A.tolist() == [0, -1, 1, 0]
+    assert [bytes(row) for row in table.pixels_PX.numpy()] == [RED, BLUE]
+
+
+def test_a_picture_that_goes_away_is_forgotten() -> None:
+    catalogue = Catalogue()
+    catalogue.put([Item("a", thumbnail=RED)])
+    catalogue.put([Item("a")])
+    table = catalogue.table()
+    assert table.picture_A is not None
+    assert table.picture_A.tolist() == [-1]

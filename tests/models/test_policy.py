@@ -17,6 +17,7 @@ from torch import Tensor
 from models.artifact import BadModel
 from models.engagements import ACTIONS
 from models.item_content import ITEM_CONTENT, WORDS
+from models.item_table import ItemTable
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 
 CONFIG = PolicyConfig(content=5, hidden=8, vector=6, buckets=11)
@@ -97,7 +98,7 @@ def test_a_missing_value_is_not_a_value_of_zero() -> None:
 @torch.inference_mode()
 def test_the_last_component_of_an_item_vector_is_added_to_its_logit() -> None:
     network, state = POLICY.network, torch.randn(3, CONFIG.hidden)
-    vectors = network.item_vectors(torch.randn(4, 5), torch.tensor([1, 2, 3, 4]))
+    vectors = network.item_vectors(ItemTable(torch.randn(4, 5), torch.tensor([1, 2, 3, 4])))
     raised = vectors.clone()
     raised[2, -1] += 1.5
     for query in (network.query(state), network.click_query(state)):
@@ -108,8 +109,8 @@ def test_the_last_component_of_an_item_vector_is_added_to_its_logit() -> None:
 @torch.inference_mode()
 def test_an_untrained_id_adds_nothing_to_what_the_content_says() -> None:
     network, content = PolicyNetwork(CONFIG), torch.randn(2, 5)
-    vectors = network.item_vectors(content, torch.tensor([1, 9]))
-    assert torch.equal(vectors, network.item_vectors(content, torch.tensor([0, 0])))
+    vectors = network.item_vectors(ItemTable(content, torch.tensor([1, 9])))
+    assert torch.equal(vectors, network.item_vectors(ItemTable(content, torch.tensor([0, -1]))))
     assert not torch.allclose(vectors[0], vectors[1])
 
 
@@ -191,7 +192,7 @@ def test_an_untrained_policy_follows_what_a_user_likes(action: str, closer: bool
     torch.manual_seed(3)
     network, content = PolicyNetwork(PolicyConfig()), torch.zeros(3, ITEM_CONTENT)
     content[0, WORDS + 3] = content[1, WORDS + 3] = content[2, WORDS + 4] = 1.0
-    vectors = network.item_vectors(content, torch.tensor([1, 2, 3]))
+    vectors = network.item_vectors(ItemTable(content, torch.tensor([1, 2, 3])))
 
     def preference(name: str, hidden: Tensor) -> tuple[Tensor, float]:
         number = torch.tensor([ACTIONS.index(name)])
@@ -210,5 +211,5 @@ def test_an_untrained_policy_follows_what_a_user_likes(action: str, closer: bool
 def test_prices_do_not_make_items_alike() -> None:
     network, content = PolicyNetwork(PolicyConfig()), torch.zeros(2, ITEM_CONTENT)
     content[1, -2:] = torch.tensor([1.0, 9.0])
-    vectors = network.item_vectors(content, torch.tensor([1, 2]))
+    vectors = network.item_vectors(ItemTable(content, torch.tensor([1, 2])))
     assert torch.equal(vectors[0], vectors[1])

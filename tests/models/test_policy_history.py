@@ -24,7 +24,7 @@ TIMES = HISTORY.engagements.occurred_at
 def changed(**columns: object) -> PolicyHistory:
     engagements = {name: value for name, value in columns.items() if hasattr(HISTORY.engagements, name)}
     slates = {name: value for name, value in columns.items() if name in ("reward", "matured", "candidates", "picks")}
-    rest = {name: value for name, value in columns.items() if name in ("item", "cause", "content", "bucket")}
+    rest = {name: value for name, value in columns.items() if name in ("item", "cause", "items")}
     return replace(
         HISTORY,
         engagements=replace(HISTORY.engagements, **engagements),  # type: ignore[arg-type]
@@ -93,7 +93,10 @@ def test_only_welcome_actions_without_a_recommendation_are_predicted() -> None:
         (lambda: changed(occurred_at=TIMES[::-1].copy()), "order of their time"),
         (lambda: changed(item=HISTORY.item[:-1]), "an item row"),
         (lambda: changed(cause=HISTORY.cause[:-1]), "a cause"),
-        (lambda: changed(bucket=HISTORY.bucket[:-1]), "24 items have content and 23 a bucket"),
+        (
+            lambda: changed(items=replace(HISTORY.items, bucket_A=HISTORY.items.bucket_A[:-1])),
+            "24 items have content and 23 a bucket",
+        ),
         (lambda: changed(item=HISTORY.item + 1), "an engagement's item is none of 24"),
         (lambda: changed(candidates=HISTORY.slates.candidates - 2), "a slate's candidate is none of 24"),
         (lambda: changed(picks=HISTORY.slates.picks + 1), "a slate's pick is none of 8"),

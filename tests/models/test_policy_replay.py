@@ -63,8 +63,7 @@ def lived(batches: Sequence[Engagements], policy: TrainedPolicy | None = POLICY,
         catalogue.rows_of(engagements.item_id).astype(np.int32),
         LoggedSlates.concatenate(parts),
         np.concatenate(cause),
-        catalogue.content.astype(np.float32),
-        catalogue.bucket,
+        catalogue.table(),
     )
     return Lived(history, catalogue)
 

@@ -1,5 +1,7 @@
 """A policy over users' engagements: its states are the fold of each user's own, and vectors follow the catalogue."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from models.catalogue import Catalogue
 from models.engagements import Engagements
 from models.guard_rails import SlateRules
 from models.item_content import Item
+from models.item_table import ItemTable
+from models.pictures import SIDE
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 from models.recommending import Recommender
 from models.running_policy import RunningPolicy
@@ -61,8 +65,7 @@ def by_hand(events: Engagements) -> np.ndarray:
     """The state of one user after a log without repeats and in the order of time, step by step."""
     network, hidden, before = POLICY.network, torch.zeros(1, POLICY.network.config.hidden), None
     with torch.inference_mode():
-        content = torch.from_numpy(SHOP.content.astype(np.float32))
-        vectors = network.item_vectors(content, torch.from_numpy(SHOP.bucket))
+        vectors = network.item_vectors(SHOP.table())
         for place, row in enumerate(SHOP.rows_of(events.item_id).tolist()):
             now = int(events.occurred_at[place])
             gap = torch.tensor([np.nan if before is None else (now - before) / 1000], dtype=torch.float32)
@@ -187,9 +190,9 @@ def test_dropping_a_partition_and_folding_its_log_again_changes_no_state() -> No
     assert_alike(found, folded([events]), events)
 
 
-@pytest.mark.parametrize("config", [PolicyConfig(content=7), PolicyConfig(buckets=100)])
+@pytest.mark.parametrize("config", [PolicyConfig(content=7), PolicyConfig(buckets=100), PolicyConfig(text_buckets=9)])
 def test_a_policy_that_was_made_for_other_items_is_refused(config: PolicyConfig) -> None:
-    with pytest.raises(BadModel, match="which have 98 and 16384"):
+    with pytest.raises(BadModel, match="which have 98, 16384 and 16384"):
         recommender(TrainedPolicy(PolicyNetwork(config)))
 
 
@@ -215,6 +218,35 @@ def test_vectors_follow_a_catalogue_that_grows_and_changes() -> None:
     catalogue.delete(["item-0"])
     found.fold(engagements([]))
     assert np.array_equal(running._available.numpy(), catalogue.available)
+
+
+def test_only_items_whose_content_changed_are_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    red, blue = bytes([255, 0, 0]) * (SIDE * SIDE), bytes([0, 0, 255]) * (SIDE * SIDE)
+    shown = [replace(item, thumbnail=red, title="a title") for item in items(6)]
+    catalogue = Catalogue(1)
+    catalogue.put(shown)
+    found, encoded = recommender(catalogue=catalogue), list[int]()
+    network = found._running.policy.network
+    vectors_of = network.item_vectors
+
+    def noted(table: ItemTable) -> torch.Tensor:
+        encoded.append(len(table))
+        return vectors_of(table)
+
+    monkeypatch.setattr(network, "item_vectors", noted)
+    for change, expected in (
+        ([replace(shown[0], available=False)], []),
+        (shown, []),
+        ([replace(shown[1], thumbnail=blue)], [1]),
+        ([replace(shown[1], thumbnail=bytes(blue))], []),
+        ([replace(shown[2], title="another", thumbnail=red), shown[3]], [1]),
+        ([replace(shown[4], thumbnail=None)], [1]),
+    ):
+        catalogue.put(change)
+        found.fold(engagements([{"number": 77}]))
+        assert encoded == expected
+        encoded.clear()
+    assert found._running._available.tolist() == catalogue.available.tolist() == [True] * 6
 
 
 def test_a_catalogue_that_changes_while_a_policy_is_prepared_is_seen_whole_later() -> None:

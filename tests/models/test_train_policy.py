@@ -93,7 +93,10 @@ def with_rewards(reward: npt.NDArray[np.float64]) -> PolicyHistory:
             lambda: replace(HISTORY, slates=replace(HISTORY.slates, matured=np.zeros(len(HISTORY.slates), np.bool_))),
             "0 slates with complete rewards are too few",
         ),
-        (lambda: replace(HISTORY, content=HISTORY.content[:, :9]), "9 columns of item content, not 98"),
+        (
+            lambda: replace(HISTORY, items=replace(HISTORY.items, content_AF=HISTORY.items.content_AF[:, :9])),
+            "9 columns of item content, not 98",
+        ),
     ],
 )
 def test_a_history_that_cannot_teach_is_refused_with_what_it_lacks(history: object, message: str) -> None:

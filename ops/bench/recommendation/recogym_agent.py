@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.engagements import CLICK
+from models.item_table import ItemTable
 from models.policy import PolicyConfig, PolicyNetwork
 from ops.bench.recommendation.recogym_world import Log, RecoGymConfig
 
@@ -46,12 +47,12 @@ class ViewNetwork:
 
     def __init__(self, products: int, config: AgentConfig, seed: int) -> None:
         torch.manual_seed(seed)
-        self.network = PolicyNetwork(PolicyConfig(1, config.hidden, config.vector, products))
-        self._items = (torch.zeros(products, 1), torch.arange(products))
+        self.network = PolicyNetwork(PolicyConfig(1, config.hidden, config.vector, products, 0, pictures=False))
+        self._items = ItemTable(torch.zeros(products, 1), torch.arange(products))
 
     def vectors(self) -> Tensor:
         """[products, V]"""
-        return self.network.item_vectors(*self._items)
+        return self.network.item_vectors(self._items)
 
     def inputs(self, vectors: Tensor, viewed: Tensor) -> Tensor:
         """Views are engagements as clicks are; RecoGym has no clock that would say more."""

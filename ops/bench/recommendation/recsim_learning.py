@@ -41,7 +41,9 @@ def learn(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     content = world.items.content_AF.shape[1]
-    network = PolicyNetwork(PolicyConfig(content=content, hidden=config.hidden, buckets=1))
+    network = PolicyNetwork(
+        PolicyConfig(content=content, hidden=config.hidden, buckets=1, text_buckets=0, pictures=False)
+    )
     learner = Learner(network, world.items, config.learning_rate)
     learning = LearnerConfig(return_scale=config.return_scale)
     chooser = PolicyChooser(network, world, rng, floor=learning.floor, greedy=False)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.experience import ItemTable
+from models.item_table import ItemTable
 from ops.bench.recommendation.recsim_learning import OnlineConfig, Progress, learn
 from ops.bench.recommendation.recsim_users import (
     SEEDS_APART,

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from models.actor_critic import floored
 from models.engagements import CLICK, IMPRESSION
-from models.experience import Experience, ItemTable
+from models.experience import Experience
+from models.item_table import ItemTable
 from models.policy import PolicyNetwork
 
 #: Seconds between two engagements; RecSim has no clock.
@@ -132,7 +133,7 @@ class PolicyChooser:
     @torch.inference_mode()
     def start(self, users: int) -> None:
         self._hidden = torch.zeros(users, self._network.config.hidden)
-        self._vectors = self._network.item_vectors(self._world.items.content_AF, self._world.items.bucket_A)
+        self._vectors = self._network.item_vectors(self._world.items)
 
     @torch.inference_mode()
     def slates(self, candidates: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -48,8 +48,8 @@ def test_slates_stand_beside_the_engagement_that_caused_them_and_the_items_they_
         None,
     ]
     assert slates.user.tolist() == [0, 1, 2, 3]
-    assert len(history.content) == len(history.bucket) == len(catalogue) == 30
-    assert np.array_equal(history.bucket, id_buckets(catalogue.item_ids))
+    assert len(history.items) == len(catalogue) == 30
+    assert np.array_equal(history.items.bucket_A, id_buckets(catalogue.item_ids))
     with database.reading() as connection:
         statement = "SELECT source_partition, source_offset, item_id FROM recommendation_items ORDER BY 1, 2, position"
         shown: dict[tuple[int, int], list[str]] = {}
