@@ -5,8 +5,11 @@ than where each place has weights of its own (docs/policy.md has the figures). I
 Shape suffixes: P pictures, X bytes of a thumbnail, C channels, H and W places, V numbers of a vector.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.pictures import SIDE
 
@@ -24,7 +27,7 @@ class PictureEncoder(nn.Module):
         self.edges = nn.Conv2d(3, CHANNELS, LOOK, stride=2, padding=1)
         self.patterns = nn.Conv2d(CHANNELS, FEATURES, LOOK, stride=2, padding=1)
         self.last = nn.Linear(2 * FEATURES, vector)
-        nn.init.zeros_(self.last.weight)
+        nn.init.normal_(self.last.weight, std=1 / math.sqrt(2 * FEATURES * vector))
         nn.init.zeros_(self.last.bias)
 
     def forward(self, pixels_PX: Tensor) -> Tensor:
@@ -32,4 +35,5 @@ class PictureEncoder(nn.Module):
         # Bytes lie channel by channel within a pixel: torch's channels_last, without copying.
         picture_PCHW = pixels_PX.view(-1, SIDE, SIDE, 3).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
         found_PCHW = torch.relu(self.patterns(torch.relu(self.edges(picture_PCHW))))
-        return self.last(torch.cat([found_PCHW.mean((2, 3)), found_PCHW.amax((2, 3))], dim=1))  # type: ignore[no-any-return]
+        found_PF = torch.cat([found_PCHW.mean((2, 3)), found_PCHW.amax((2, 3))], dim=1)
+        return self.last(functional.layer_norm(found_PF, found_PF.shape[1:]))  # type: ignore[no-any-return]

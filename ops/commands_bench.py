@@ -145,6 +145,27 @@ def bench_recommendation(
         print_json(result)
 
 
+@bench.command("cold-start")
+def bench_cold_start(
+    seeds: Annotated[str, typer.Option(help="Of the shop and of training, with commas.")] = "0,1,2",
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw what the picture encoder groups, into this .png file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What new items earn in their first hour with a policy that sees their pictures, beside one that does not."""
+    from ops.bench.cold_start.command import in_words, run_cold_start
+    from ops.bench.options import whole_numbers
+    from ops.progress import progress_bar
+
+    with progress_bar(as_json) as progress:
+        found = run_cold_start(whole_numbers("--seeds", seeds), progress, picture=picture)
+    if as_json:
+        print_json(found)
+    else:
+        print(in_words(found))
+
+
 @bench.command("throughput")
 def bench_throughput(
     events: Annotated[int, typer.Option(help="Transactions in Kafka.")] = 600_000,

@@ -73,6 +73,10 @@ class Visits:
         self._tell(user, item, np.where(clicked, "click", "impression"), names)
         return float(shown.clicked.sum(1).mean())
 
+    def continued(self, recommender: Recommender) -> "Visits":
+        """The same shoppers at the same moment before another recommender; nothing is in the log yet."""
+        return Visits(self.world, recommender, self.luck, now=self.now, _count=self._count)
+
     def history(self, items: ItemTable) -> PolicyHistory:
         """What a policy learns from; items: the catalogue's."""
         engagements = Engagements.concatenate(self.events)
