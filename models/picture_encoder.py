@@ -20,7 +20,8 @@ LOOK = 4
 
 
 class PictureEncoder(nn.Module):
-    """Before training it says nothing: every vector is zero."""
+    """Before training it is a random look at pictures, of about the weight of an item's other content: what looks alike
+    lies close, which is where learning what somebody likes to see starts from."""
 
     def __init__(self, vector: int) -> None:
         super().__init__()

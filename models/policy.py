@@ -3,11 +3,13 @@
 One GRU step per engagement. A user's state gives a query; the policy's preference for an item is the dot product of
 query and item vector, so that retrieval over a large catalogue is one too. Item vectors are a learned part (shared by
 ids of one bucket, zero for what was never trained on) plus a part made from the item's content, so a new item is
-recommendable at once; their last component is the item's bias. It knows nothing of slates or of what is allowed.
+recommendable at once; their last component is the item's bias. Content is words, category and price as hashed columns,
+texts as parts and pictures as thumbnails, the latter two through encoders that learn with the policy. It knows nothing
+of slates or of what is allowed.
 
-Untrained, it recommends what resembles the items that a user liked: some of its units begin as a fading mean of their
-vectors, which the queries read directly. That is where training starts from, so that little data is enough to be of
-use (docs/policy.md has the figures).
+Untrained, it recommends what resembles, in words and looks, the items that a user liked: some of its units begin as a
+fading mean of their vectors, which the queries read directly. That is where training starts from, so that little data
+is enough to be of use (docs/policy.md has the figures).
 
 Beside the actor's query there is the click model's, which says what a user would click of what he is shown, and the
 critic's value. Shape suffixes: A items, V vector components, F content columns, N engagements or users, B sequences,

@@ -1,5 +1,5 @@
-"""The picture encoder: silent before training, the same for a picture whatever its neighbours, able to tell patterns
-apart, and a part of item vectors."""
+"""The picture encoder: what looks alike lies close before any training, it can be taught to tell patterns apart, and it
+says the same of a picture wherever that is."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,16 @@ def noise(count: int) -> Tensor:
 
 
 @torch.inference_mode()
-def test_an_untrained_encoder_says_nothing_of_any_picture() -> None:
-    assert not PictureEncoder(7)(noise(3)).any()
+def test_before_training_pictures_that_look_alike_lie_closer_than_others() -> None:
+    rng = np.random.default_rng(0)
+    looks = [(pattern, colour) for pattern in range(len(PATTERNS)) for colour in range(len(COLOURS))]
+    first, again = (torch.from_numpy(as_pixels([thumbnail(draw(rng, *look)) for look in looks])) for _ in range(2))
+    torch.manual_seed(0)
+    encoder = PictureEncoder(33)
+    vectors, others = encoder(first), encoder(again)
+    distance = torch.cdist(vectors, others)
+    assert distance.diagonal().mean() < 0.8 * distance.mean()
+    assert 0.3 < float(vectors.norm(dim=1).mean()) < 3.0
 
 
 @torch.inference_mode()

@@ -51,7 +51,7 @@ def test_every_command_that_is_named_anywhere_exists() -> None:
     leaves = set(command_paths())
     known = leaves | {path.rpartition(" ")[0] for path in leaves}
     # In backticks, or at the beginning of a line of a code block.
-    pattern = re.compile(r"(?:`|^(?:#\s+)?|&& )(headgate [a-z][a-z-]*)( [a-z]+)?", re.MULTILINE)
+    pattern = re.compile(r"(?:`|^(?:#\s+)?|&& )(headgate [a-z][a-z-]*)( [a-z][a-z-]*)?", re.MULTILINE)
     unknown = {
         (match.group().strip("`"), named(path))
         for path in [*PAGES, *CODE, *OTHER]

@@ -1,5 +1,6 @@
 """The catalogue in use keeps up with the items in SQL, between two batches and never in the middle of one."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models.catalogue import Catalogue
+from models.pictures import thumbnail
 from storage.database import Database, DatabaseUnavailable
 from streams import catalogue_watch
 from streams.catalogue_watch import CatalogueWatch, version_name
 from streams.recommendation_metrics import RecommendationMetrics
+from tests.pictures import BLUE_JPEG, RED_PNG
 from tests.streams.bench import NOW, Bench, SometimesAway
 from tests.streams.shop_bench import ITEMS, deletion, item, items_bench, some_items
 
@@ -43,6 +46,28 @@ def watched(database: Database) -> Watched:
 @pytest.fixture
 def items(database: Database) -> Bench:
     return items_bench(database, 0, 1)
+
+
+def test_the_thumbnail_of_an_items_picture_reaches_the_catalogue_and_goes_with_it(
+    database: Database, items: Bench
+) -> None:
+    found = watched(database)
+    pictures = [b64encode(data).decode() for data in (RED_PNG, BLUE_JPEG, RED_PNG[:60])]
+    items.run({0: [item(row, name, image=pictures[row]) for row, name in enumerate("abc")]}, NOW)
+    found.catch_up()
+    table = found.catalogue.table(found.catalogue.rows_of(["a", "b", "c"]))
+    assert table.pixels_PX is not None
+    assert table.picture_A is not None
+    assert table.picture_A.tolist() == [0, 1, -1]
+    assert [bytes(row) for row in table.pixels_PX.numpy()] == [thumbnail(RED_PNG), thumbnail(BLUE_JPEG)]
+    version = found.catalogue.version
+    items.run({0: [item(3, "a", image=pictures[0], price=5), item(4, "b"), deletion(5, "c")]}, NOW)
+    found.catch_up()
+    changed = found.catalogue.changed_since(version)
+    assert sorted(changed.tolist()) == sorted(found.catalogue.rows_of(["a", "b"]).tolist())
+    table = found.catalogue.table(found.catalogue.rows_of(["a", "b", "c"]))
+    assert table.picture_A is not None
+    assert table.picture_A.tolist() == [0, -1, -1]
 
 
 def test_new_changed_and_deleted_items_reach_the_catalogue(database: Database, items: Bench) -> None:

@@ -29,10 +29,8 @@ class Arm:
 
 ARMS: Mapping[str, Arm] = {
     "pictures and texts": Arm(lambda item: item),
-    "pictures": Arm(lambda item: replace(item, title=None, text=None)),
     "texts": Arm(lambda item: replace(item, thumbnail=None)),
     "hashed words": Arm(lambda item: item, encoders=False),
-    "ids alone": Arm(lambda item: Item(item.item_id, available=item.available)),
 }
 
 

@@ -14,8 +14,9 @@ from ops.bench.cold_start.plot import group_plot
 from ops.bench.cold_start.world import WorldConfig, make_world
 
 Progress = Callable[[str, float], None]
+TRAINING = PolicyTrainingConfig(click_epochs=14, actor_epochs=3)
 #: What is compared, as places in ARMS.
-WITH, WITHOUT = "pictures and texts", "ids alone"
+WITH, WITHOUT = "pictures and texts", "hashed words"
 
 
 def run_cold_start(
@@ -23,13 +24,12 @@ def run_cold_start(
     progress: Progress,
     *,
     shop: WorldConfig | None = None,
-    training: PolicyTrainingConfig | None = None,
+    training: PolicyTrainingConfig = TRAINING,
     arms: Sequence[str] = tuple(ARMS),
     picture: Path | None = None,
 ) -> dict[str, Any]:
     """Clicks per slate of new items, by what the policy knows of items: means over the seeds, and each seed's.
     picture: where to draw what the first seed's encoder groups."""
-    config = training or PolicyTrainingConfig()
     found: dict[str, dict[str, float]] = {}
     for place, seed in enumerate(seeds):
         world = make_world(replace(shop or WorldConfig(), seed=seed))
@@ -37,7 +37,7 @@ def run_cold_start(
         met: dict[str, Met] = {}
         for number, name in enumerate(arms):
             progress(f"seed {seed}, {name}", (place + number / len(arms)) / len(seeds))
-            met[name] = meet_new_items(world, history, ARMS[name], replace(config, seed=seed))
+            met[name] = meet_new_items(world, history, ARMS[name], replace(training, seed=seed))
         found[str(seed)] = {name: round(each.reward, 4) for name, each in met.items()}
         encoder = met[WITH].policy.network.from_picture
         if picture is not None and place == 0 and encoder is not None:

@@ -1,5 +1,6 @@
 """From SQL to a history: rewards, causes, picks and candidates belong together, whatever the log went through."""
 
+from base64 import b64encode
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from sqlalchemy import text
 from models.engagements import ACTIONS
 from models.guard_rails import SlateRules
 from models.item_content import id_buckets
+from models.pictures import thumbnail
 from ops.jobs.policy_history import StoredFeedback, policy_history
 from storage.database import Database
 from tests.ops.retrain.stored_shop import END, ITEMS, RULES, USERS, present_slates, store_shop
+from tests.pictures import RED_PNG
 from tests.streams.bench import NOW, Partitions, moment
-from tests.streams.shop_bench import ENGAGEMENTS, Shop, engagement, items_bench, recommending, some_items
+from tests.streams.shop_bench import ENGAGEMENTS, Shop, engagement, item, items_bench, recommending, some_items
 
 LATER = moment(NOW) + timedelta(days=2)
 
@@ -28,6 +31,18 @@ def answered_shop(database: Database, folder: Path, topic: str = ENGAGEMENTS, ru
     partitions = Partitions(database, topic)
     partitions.claim(0, 1)
     return recommending(database, partitions, folder / "models", rules)
+
+
+def test_a_history_has_what_is_on_the_pictures_of_items_and_in_their_texts(database: Database) -> None:
+    image = b64encode(RED_PNG).decode()
+    items_bench(database).run({0: [item(0, "a", title="red shoe"), item(1, "b", image=image)]}, NOW)
+    items = read(database).history.items
+    assert items.parts_AM is not None
+    assert items.picture_A is not None
+    assert items.pixels_PX is not None
+    assert (items.parts_AM > 0).any(1).tolist() == [True, False]
+    assert items.picture_A.tolist() == [-1, 0]
+    assert bytes(items.pixels_PX[0].numpy()) == thumbnail(RED_PNG)
 
 
 def test_slates_stand_beside_the_engagement_that_caused_them_and_the_items_they_were_drawn_from(
