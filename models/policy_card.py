@@ -58,7 +58,7 @@ def data_window(facts: PolicyFacts) -> dict[str, Any]:
         "reward_window_hours": facts.reward_window_hours,
         "slates": len(slates),
         "users": len(np.unique(slates.user)),
-        "items": len(history.content),
+        "items": len(history.items),
         "items_shown": len(shown_items(slates)),
         "engagements": len(history.engagements),
         "reactions": int((slates.reward != 0).sum()),
@@ -118,7 +118,7 @@ def limits(facts: PolicyFacts, quality: list[dict[str, Any]]) -> Iterator[str]:
     few = [f"{part['kind']} {part['name']} ({part['slates']} slates)" for part in quality if not part["measures"]]
     if few:
         yield f"Too few slates to say what is earned by: {'; '.join(few)}."
-    items, shown = len(facts.taught.content), len(shown_items(slates))
+    items, shown = len(facts.taught.items), len(shown_items(slates))
     if shown < items:
         yield f"{items - shown:,} of {items:,} items were never shown: of these it knows only title, price and picture."
     last = day(int(slates.made_at.max(initial=0)))

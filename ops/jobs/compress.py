@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from models.compress import CannotCompress
+from models.data_quality import DataQuality
 from models.events import MILLISECONDS_A_DAY
 from models.labels import History
 from ops.jobs.challenge import RetrainingRules
 from ops.jobs.compressed_forms import METHODS, Measure, MeasuredForm, Method, judged_form, measured_forms, plans
+from ops.jobs.data_check import refuse_broken, stored_and_checked
 from ops.jobs.deployed_form import Choice, Form, choose_form
-from ops.jobs.history import history_from_database
 from ops.jobs.retrain import LOCK, Champion, Workplace, name_of, present_champion
 from ops.jobs.step_time import StepSeconds, step_seconds
 from ops.jobs.train import recorded_run, register_detector
 from storage.exclusive import exclusively
 from storage.registry import ModelRecord
-from storage.training_data import finish_training_run
+from storage.training_data import cut_now, finish_training_run
 from streams.detection import MODEL_NAME
 
 JOB = "compress"
@@ -79,14 +80,16 @@ def compress_champion(work: Workplace, rules: CompressionRules, measure: Measure
         wanted = plans(champion.model.network, rules.methods, rules.hidden)
         with recorded_run(work.database, as_json(rules), work.clock) as run_id:
             horizon = rules.retraining.label_horizon
-            history = history_from_database(work.database, work.rates, now=work.clock(), label_horizon=horizon)
+            cut = cut_now(work.database, work.clock())
+            history, quality = stored_and_checked(work.database, work.rates, cut, horizon, work.progress)
+            refuse_broken(quality)
             judged = [
                 judged_form(history, champion.incumbent, each, rules.retraining, work.progress) for each in wanted
             ]
             forms = measured_forms(champion.incumbent, judged, measure)
             choice = choice_of(forms, rules, rules.events_per_second or busiest_rate(history))
             still_held()
-            outcome = registered(work, rules, champion, forms, choice, run_id)
+            outcome = registered(work, rules, champion, forms, choice, run_id, quality)
             finish_training_run(work.database, run_id, work.clock(), "succeeded", metrics=outcome.as_json())
         return outcome
 
@@ -110,6 +113,7 @@ def registered(
     forms: Sequence[MeasuredForm],
     choice: Choice,
     run_id: str,
+    data: DataQuality,
 ) -> CompressionOutcome:
     """All of them; the chosen one last, as the challenger, and as the champion where that was asked for and nobody
     changed the champion meanwhile."""
@@ -122,7 +126,7 @@ def registered(
             form.judged.result,
             form.judged.challenge.taught,
             work.clock,
-            data=None,
+            data=data,
             run_id=run_id,
             alias="challenger" if is_chosen else None,
             why=None,
