@@ -80,7 +80,7 @@ def pages(result: Result) -> Figure:
         axes.barh(range(len(names)), [1000 * times[name][key] for name in names], color=colour, height=0.6, label=label)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("milliseconds until a page is complete in Chromium")
-    title(axes, f"The console on {result['v_predictions']:,} predictions, {result['v_alerts']:,} alerts")
+    title(axes, f"{result['v_predictions']:,} predictions, {result['v_alerts']:,} alerts")
     legend(axes)
     return figure
 
