@@ -15,7 +15,7 @@ from streams.batch import Chunk
 from streams.detection import DetectionProcessor
 from streams.reading import TopicReader
 
-PATIENCE, LOOK = 6.0, 0.5
+PATIENCE, LOOK = 12.0, 0.5
 
 
 def stuck_thread() -> None:
