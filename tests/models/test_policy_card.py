@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.engagements import CLICK, Engagements
+from models.item_table import ItemTable
 from models.policy_card import LEAST_SLATES, PolicyFacts, policy_card
 from models.policy_history import PolicyHistory
 from tests.models.slate_logs import log
@@ -30,8 +32,8 @@ def told() -> PolicyHistory:
         value=np.full(count, np.nan),
         recommendation_id=[None] * count,
     )
-    content, bucket = np.zeros((ITEMS, 3), np.float32), np.arange(ITEMS)
-    return PolicyHistory(engagements, np.zeros(count, np.int32), SLATES, np.arange(count), content, bucket)
+    items = ItemTable(torch.zeros((ITEMS, 3)), torch.arange(ITEMS))
+    return PolicyHistory(engagements, np.zeros(count, np.int32), SLATES, np.arange(count), items)
 
 
 FACTS = PolicyFacts(told(), {"click_loss": 0.5, "reward_estimate": 0.31, "seconds": 4.0}, {"hidden": 8}, 24.0, "0.1.0")
