@@ -105,6 +105,7 @@ def test_exchanging_the_models_turns_the_interval_around_and_the_order_of_rows_d
     draw = np.random.default_rng(seed)
     judged = pair(draw, worse=0.1)
     order = draw.permutation(len(judged.fraud))
+    assume(len(np.unique(judged.account[judged.fraud])) >= GateRules().least_accounts)
     columns = (judged.fraud, judged.account, judged.champion, judged.challenger)
     shuffled = JudgedEvents(*(column[order] for column in columns), judged.budget_share)  # type: ignore[arg-type]
     first, back, other = (verdict_of(each, "refresh", least_frauds=1) for each in (judged, swapped(judged), shuffled))
