@@ -1,8 +1,6 @@
 """`headgate models compress`: puts the compression of the champion together with the settings, and shows what came of
 it."""
 
-import json
-
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +10,7 @@ from ops.jobs.compress import CompressionOutcome, CompressionRules, compress_cha
 from ops.jobs.retrain import Workplace, name_of
 from ops.progress import progress_bar
 from ops.settings import Settings
+from ops.terminal import print_json
 from storage.database import open_database
 from storage.registry import ModelRegistry
 
@@ -25,7 +24,7 @@ def run_compression(settings: Settings, rules: CompressionRules, *, as_json: boo
         work = Workplace(database, registry, read_rates(settings.rates), utc_now, progress)
         outcome = compress_champion(work, rules)
     if as_json:
-        print(json.dumps(outcome.as_json()), flush=True)
+        print_json(outcome.as_json())
     else:
         show(outcome, Console())
 
