@@ -33,6 +33,8 @@ _COLUMNS = (
     ScoreSketch.latest_at,
     ScoreSketch.bins,
 )
+#: What a write changes.
+_COUNTED = ("events", "flagged", "opened", "latest_at", "bins", "until_offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +74,18 @@ def add_to_sketches(
     known = counted_until(connection, topic_generation, partition)
     if not counted or (known is not None and known >= until_offset):
         return False
+    stored = _stored_hours(connection, topic_generation, partition, counted)
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    for one in counted:
-        key = {
-            "topic_generation": topic_generation,
-            "source_partition": partition,
-            "model": one.model,
-            "hour": one.hour,
-        }
-        place = [getattr(ScoreSketch, name) == value for name, value in key.items()]
-        stored = connection.execute(select(*_COLUMNS).where(*place)).one_or_none()
-        total = one if stored is None else _sum(_hour(stored), one)
-        values = {
-            "events": total.events,
-            "flagged": total.flagged,
-            "opened": total.opened,
-            "latest_at": total.latest,
-            "bins": zlib.compress(total.bins.astype("<i4").tobytes(), 1),
-            "until_offset": until_offset,
-        }
-        statement = insert(ScoreSketch).values(**key, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+    statement = insert(ScoreSketch)
+    key = ["topic_generation", "source_partition", "model", "hour"]
+    changed = {name: statement.excluded[name] for name in _COUNTED}
+    rows = [
+        {"topic_generation": topic_generation, "source_partition": partition, "until_offset": until_offset}
+        | _values(_sum(stored.get((one.model, one.hour)), one))
+        for one in counted
+    ]
+    # Few statements, since a worker that catches up counts many hours in each of many partitions at once.
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
     connection.execute(
         delete(ScoreSketch).where(
             ScoreSketch.topic_generation == topic_generation,
@@ -169,7 +162,35 @@ def _hour(row: Any) -> SketchHour:
     return SketchHour(row.model, row.hour, row.events, row.flagged, row.opened, row.latest_at, bins)
 
 
-def _sum(stored: SketchHour, added: SketchHour) -> SketchHour:
+def _stored_hours(
+    connection: Connection, topic_generation: int, partition: int, counted: Sequence[SketchHour]
+) -> dict[tuple[str, datetime], SketchHour]:
+    """What is stored already of these hours, and perhaps of others between them."""
+    hours = [one.hour for one in counted]
+    statement = select(*_COLUMNS).where(
+        ScoreSketch.topic_generation == topic_generation,
+        ScoreSketch.source_partition == partition,
+        ScoreSketch.model.in_({one.model for one in counted}),
+        ScoreSketch.hour.between(min(hours), max(hours)),
+    )
+    return {(row.model, row.hour): _hour(row) for row in connection.execute(statement)}
+
+
+def _values(total: SketchHour) -> dict[str, Any]:
+    return {
+        "model": total.model,
+        "hour": total.hour,
+        "events": total.events,
+        "flagged": total.flagged,
+        "opened": total.opened,
+        "latest_at": total.latest,
+        "bins": zlib.compress(total.bins.astype("<i4").tobytes(), 1),
+    }
+
+
+def _sum(stored: SketchHour | None, added: SketchHour) -> SketchHour:
+    if stored is None:
+        return added
     return SketchHour(
         added.model,
         added.hour,
