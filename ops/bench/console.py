@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from ops.bench.contestants import HEADGATE, alerts_in_kafka, alerts_of, contestant, headgate_command, running
+from ops.bench.contestants import HEADGATE, alerts_of, contestant, ends_of_alerts, headgate_command, running
 from ops.bench.latency import scored, wait_for
 from ops.bench.measure import BenchmarkFailed, stored
 from ops.bench.stage import stage
@@ -30,6 +30,8 @@ Progress = Callable[[str, float], None]
 
 SCORING_SECONDS, CONSOLE_SECONDS = 600.0, 60.0
 #: Figures that the console computes in the background are there once its API says as of when.
+#: Of the Redis stream: none is dropped, so that they can be counted.
+ALL_ALERTS = 100_000_000
 IN_BACKGROUND = ("detection", "rewards", "coverage")
 ADDRESS = re.compile(r"the console is at (\S+)")
 
@@ -85,10 +87,12 @@ def run_console(config: ConsoleConfig, *, quiet: bool) -> dict[str, Any]:
     ):
         database = open_database(url)
         try:
-            entrant, in_kafka = contestant(HEADGATE), alerts_in_kafka(prepared.kafka)
-            with running(entrant, prepared, url, {"ALERT_RULE": "registered"}) as worker:
+            entrant, alerts_before = contestant(HEADGATE), ends_of_alerts(prepared.kafka)
+            with running(
+                entrant, prepared, url, {"ALERT_RULE": "registered", "ALERTS_STREAM_MAXLEN": str(ALL_ALERTS)}
+            ) as worker:
                 wait_for(lambda: scored(database) >= config.payments, SCORING_SECONDS, "not every payment was scored")
-                problems = alerts_of(prepared, database, in_kafka).problems()
+                problems = alerts_of(prepared, database, alerts_before).problems()
                 command = headgate_command("dashboard", prepared, url, "console", "console", {"DASHBOARD_PORT": "0"})
                 with start_service(command) as console:
                     address = ready_address(console)

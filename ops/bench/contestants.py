@@ -10,10 +10,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import redis
 from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import Connection, text
@@ -28,6 +29,8 @@ HEADGATE = "headgate"
 PEERS = {"faust": "ops.bench.faust_peer", "quix": "ops.bench.quix_peer", "bytewax": "ops.bench.bytewax_peer"}
 CHECKOUT = Path(__file__).parent.parent.parent
 RELAY_SECONDS = 60.0
+#: Partition -> offset.
+Places = Mapping[int, int]
 #: The backlog is some days of simulated traffic; its alerts are wanted however old they are.
 OLDEST_ALERT_SECONDS = 10 * 365 * 86_400
 
@@ -157,29 +160,63 @@ def worker_settings(stage: Stage, database_url: str, group: str) -> dict[str, st
     return {PREFIX + name: value for name, value in settings.items()}
 
 
-def alerts_of(stage: Stage, database: Database, in_kafka_before: int) -> Alerts:
-    """What the relay has published; waits until it says that nothing is left."""
+def alerts_of(stage: Stage, database: Database, from_places: Places) -> Alerts:
+    """What the relay has published since then, at a moment at which nothing is left: alerts are closed by time, so a
+    worker without payments goes on to publish."""
     deadline = time.monotonic() + RELAY_SECONDS
     while True:
-        with database.reading() as connection:
-            left = int(connection.execute(UNRELAYED).scalar() or 0)
-            in_sql = int(connection.execute(text("SELECT count(*) FROM alerts")).scalar() or 0)
-        if not left:
-            break
+        before = _alerts_in_sql(database)
+        ends = ends_of_alerts(stage.kafka)
+        with redis.Redis.from_url(stage.redis) as client:
+            in_redis = int(client.xlen("headgate:alerts"))
+        in_sql, left = after = _alerts_in_sql(database)
+        if before == after and not left:
+            return Alerts(in_sql, revisions_in_kafka(stage.kafka, from_places, ends), in_redis)
         if time.monotonic() > deadline:
             raise BenchmarkFailed(f"{left} alert revisions were not relayed in {RELAY_SECONDS:.0f} s")
         time.sleep(0.1)
-    with redis.Redis.from_url(stage.redis) as client:
-        in_redis = int(client.xlen("headgate:alerts"))
-    return Alerts(in_sql, alerts_in_kafka(stage.kafka) - in_kafka_before, in_redis)
 
 
-def alerts_in_kafka(servers: str) -> int:
-    """Records of the topic `alerts`."""
-    client = Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets"})
-    try:
-        partitions = client.list_topics("alerts", timeout=10).topics["alerts"].partitions
-        ends = [client.get_watermark_offsets(TopicPartition("alerts", number), timeout=10) for number in partitions]
-        return sum(high - low for low, high in ends)
-    finally:
-        client.close()
+def _alerts_in_sql(database: Database) -> tuple[int, int]:
+    """(revisions, those of them that the relay has not noted as published)."""
+    with database.reading() as connection:
+        in_sql = int(connection.execute(text("SELECT count(*) FROM alerts")).scalar() or 0)
+        return in_sql, int(connection.execute(UNRELAYED).scalar() or 0)
+
+
+def ends_of_alerts(servers: str, topic: str = "alerts") -> Places:
+    """Where each partition ends now."""
+    with closing(Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets"})) as client:
+        numbers = client.list_topics(topic, timeout=10).topics[topic].partitions
+        return {each: client.get_watermark_offsets(TopicPartition(topic, each), timeout=10)[1] for each in numbers}
+
+
+def revisions_in_kafka(servers: str, begins: Places, ends: Places, topic: str = "alerts") -> int:
+    """Alert revisions between these places, each counted once: a relay that lost its partitions
+    before it noted what it published publishes that again, with the same ids."""
+    found: set[tuple[str, int]] = set()
+    with closing(Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets"})) as client:
+        left = {number: end for number, end in ends.items() if end > begins[number]}
+        client.assign([TopicPartition(topic, number, begins[number]) for number in left])
+        while left:
+            first = client.poll(RELAY_SECONDS)
+            if first is None:
+                raise BenchmarkFailed(f"Kafka did not give the alerts in {RELAY_SECONDS:.0f} s")
+            for message in [first, *client.consume(10_000, 0)]:
+                if (problem := message.error()) is not None:
+                    raise BenchmarkFailed(f"Kafka did not give the alerts: {problem.str()}")
+                number, offset = message.partition(), message.offset()
+                if number not in left or offset is None or offset >= ends[number]:
+                    continue
+                revision = msgspec.json.decode(message.value() or b"", type=_Revision)
+                found.add((revision.alert_id, revision.revision))
+                if offset + 1 == ends[number]:
+                    del left[number]
+    return len(found)
+
+
+class _Revision(msgspec.Struct):
+    """What tells alert messages apart."""
+
+    alert_id: str
+    revision: int

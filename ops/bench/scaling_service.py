@@ -7,8 +7,11 @@ event comes, else the run would show how they start: a gate holds the events bac
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ops.bench.contestants import HEADGATE, contestant
 from ops.bench.measure import BenchmarkFailed, owners
@@ -20,7 +23,7 @@ from streams.kafka import KafkaSettings, delete_topics
 
 #: Partitions that the workers share.
 SHARED_PARTITIONS = 4
-OWNING_SECONDS = 120.0
+OWNING_SECONDS, EMPTY_SECONDS = 120.0, 30.0
 
 Progress = Callable[[str, float], None]
 
@@ -65,8 +68,7 @@ def by_memos(share: float, rounds: int, load: ServiceLoad, progress: Progress) -
     with empty_stage(load.events, SHARED_PARTITIONS, load.hidden, progress) as prepared:
 
         def run(memos: float) -> Run:
-            delete_topics(KafkaSettings(prepared.kafka), [TOPIC])
-            make_topics(prepared.kafka, SHARED_PARTITIONS)
+            renew_topic(prepared.kafka)
             produce(prepared.kafka, load.events, load.accounts, progress, memos)
             return run_once(contestant(HEADGATE), prepared, 0, load.events)
 
@@ -82,8 +84,7 @@ def by_memos(share: float, rounds: int, load: ServiceLoad, progress: Progress) -
 
 def run_together(prepared: Stage, workers: int, load: ServiceLoad, progress: Progress) -> Run:
     """Over a new topic."""
-    delete_topics(KafkaSettings(prepared.kafka), [TOPIC])
-    make_topics(prepared.kafka, SHARED_PARTITIONS)
+    renew_topic(prepared.kafka)
     gate = StartingGate(prepared.kafka, TOPIC, SHARED_PARTITIONS)
     produce(prepared.kafka, load.events, load.accounts, progress)
 
@@ -99,6 +100,27 @@ def run_together(prepared: Stage, workers: int, load: ServiceLoad, progress: Pro
         gate.open()
 
     return run_once(contestant(HEADGATE), prepared, 0, load.events, processes=workers, once_running=all_own_partitions)
+
+
+def renew_topic(servers: str) -> None:
+    """The topic of payments, empty. A broker deletes in the background: what is produced while the old topic still
+    answers is lost with it."""
+    delete_topics(KafkaSettings(servers), [TOPIC])
+    make_topics(servers, SHARED_PARTITIONS)
+    deadline = time.monotonic() + EMPTY_SECONDS
+    with closing(Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets", "log_level": 0})) as client:
+        while not _empty(client):
+            if time.monotonic() > deadline:
+                raise BenchmarkFailed(f"Kafka did not empty the topic {TOPIC} in {EMPTY_SECONDS:.0f} s")
+            time.sleep(0.1)
+
+
+def _empty(client: Consumer) -> bool:
+    try:
+        places = (TopicPartition(TOPIC, number) for number in range(SHARED_PARTITIONS))
+        return not any(client.get_watermark_offsets(place, timeout=EMPTY_SECONDS)[1] for place in places)
+    except KafkaException:  # neither the old topic nor the new one, for a moment
+        return False
 
 
 def _named(run: str, progress: Progress) -> Progress:

@@ -25,9 +25,9 @@ from ops.bench.contestants import (
     HEADGATE,
     Alerts,
     Contestant,
-    alerts_in_kafka,
     alerts_of,
     contestant,
+    ends_of_alerts,
     running_together,
 )
 from ops.bench.measure import BenchmarkFailed, Limits, Pace, Stored, follow, owners, pace, stored
@@ -104,7 +104,7 @@ def run_once(
     """processes: in one consumer group; once_running: what is to be done before the run counts as started. Raises
     BenchmarkFailed."""
     prepared.empty_redis()
-    in_kafka = alerts_in_kafka(prepared.kafka)
+    alerts_before = ends_of_alerts(prepared.kafka)
     with prepared.database() as url:
         database = open_database(url)
         try:
@@ -120,7 +120,7 @@ def run_once(
                 samples = follow(
                     events_in_sql, failure, events, Limits(), started=started, clock=time.monotonic, sleep=time.sleep
                 )
-                alerts = alerts_of(prepared, database, in_kafka) if entrant.name == HEADGATE else None
+                alerts = alerts_of(prepared, database, alerts_before) if entrant.name == HEADGATE else None
                 owning = owners(database)
             complete = samples[-1].events >= events
             left = stored(database, entrant.counted)
