@@ -14,6 +14,7 @@ import typer
 from ops.commands_bench import bench
 from ops.commands_dashboard import dashboard
 from ops.commands_data import HorizonDays, LabelsFile, Transactions, data
+from ops.commands_database import database
 from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
 from ops.commands_retention import prune
@@ -28,7 +29,6 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 topics = typer.Typer(help="Kafka topics.", no_args_is_help=True)
-database = typer.Typer(help="The SQL schema.", no_args_is_help=True)
 dead_letters = typer.Typer(help="Records that could not be processed.", no_args_is_help=True)
 redis_commands = typer.Typer(help="The Redis views.", no_args_is_help=True)
 Learning = Literal["fraud", "recommender"]
@@ -288,19 +288,6 @@ def topics_create(
     created = create_topics(KafkaSettings(settings.kafka), wanted, partitions=partitions, replication=replication)
     for name in wanted:
         print(f"{name}: {'created' if name in created else 'exists'}")
-
-
-@database.command("upgrade")
-def database_upgrade() -> None:
-    """Bring the schema to this version, with partitions for the days ahead."""
-    from ops.clock import utc_now
-    from storage.database import open_database, upgrade
-    from storage.day_partitions import ensure_days
-
-    url = load_settings().database.get_secret_value()
-    revision = upgrade(url)
-    made = ensure_days(open_database(url), utc_now().date())
-    print(f"schema is at {revision}" + (f", {len(made)} partitions were made for the days ahead" if made else ""))
 
 
 @dead_letters.command("list")

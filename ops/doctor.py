@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import fsspec
 import redis
@@ -24,7 +24,16 @@ from sqlalchemy import Connection, text
 
 from ops.embedded import EMBEDDED_CLUSTER_ID
 from ops.settings import Settings
-from storage.database import Database, DatabaseUnavailable, current_revision, head_revision, open_database
+from storage.database import (
+    Database,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    current_revision,
+    head_revision,
+    open_database,
+)
+from storage.database_roles import WRITER_ROLE, needed_rights
+from storage.redis_refusals import in_words
 from storage.tables import Base
 from streams.kafka import KafkaSettings, KafkaUnavailable, admin_client, check_broker, topic_configurations
 
@@ -32,6 +41,13 @@ SECONDS = 5.0
 OLDEST_KAFKA = (3, 0)
 OLDEST_POSTGRES = 14
 OLDEST_REDIS = (6, 2)
+
+DATABASE_REMEDIES = {
+    None: "Start the database and create it there, or correct HEADGATE_DATABASE.",
+    "authentication": "Correct the user or password in HEADGATE_DATABASE, or allow them in the server's pg_hba.conf.",
+    "tls": "The server must speak TLS, with a certificate that is valid, of the host in HEADGATE_DATABASE, and "
+    "signed by an authority in sslrootcert.",
+}
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -202,10 +218,10 @@ def check_database(settings: Settings) -> Iterator[Check]:
         yield check_schema(database)
         with database.reading() as connection:
             yield check_table_rights(database, connection)
+    except DatabaseRefused as error:
+        yield Check("database", "fail", str(error), "Grant the user a role that `headgate db roles` makes.")
     except DatabaseUnavailable as error:
-        yield Check(
-            "database", "fail", str(error), "Start the database and create it there, or correct HEADGATE_DATABASE."
-        )
+        yield Check("database", "fail", str(error), DATABASE_REMEDIES[error.refused])
     finally:
         database.engine.dispose()
 
@@ -244,16 +260,19 @@ def check_table_rights(database: Database, connection: Connection) -> Check:
     # Tables that do not exist are the schema check's business: to_regclass is null for them.
     query = text(
         "SELECT coalesce(bool_and(has_table_privilege(to_regclass(:name)::oid, right_name)), true) "
-        "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS right_name"
+        "FROM unnest(CAST(:rights AS text[])) AS right_name"
     )
-    refused = [name for name in Base.metadata.tables if not connection.execute(query, {"name": name}).scalar_one()]
+    refused = [
+        name
+        for name in Base.metadata.tables
+        if not connection.execute(query, {"name": name, "rights": list(needed_rights(name))}).scalar_one()
+    ]
     if refused:
         return Check(
             "table rights",
             "fail",
             f"may not read and write {', '.join(refused)}",
-            f"As the tables' owner do: GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(refused)} TO "
-            f"{database.engine.url.username};",
+            f"As an administrator do: headgate db roles, then GRANT {WRITER_ROLE} TO {database.engine.url.username};",
         )
     return Check("table rights", "ok", "may read and write every table")
 
@@ -266,9 +285,9 @@ def check_redis(settings: Settings) -> Iterator[Check]:
         settings.redis.get_secret_value(), socket_timeout=SECONDS, socket_connect_timeout=SECONDS
     ) as client:
         try:
-            version = str(client.info("server")["redis_version"])
+            version = redis_version(client)
         except redis.RedisError as error:
-            yield Check("redis", "fail", f"no answer: {error}", "Start Redis, or correct HEADGATE_REDIS.")
+            yield Check("redis", "fail", f"no answer: {in_words(error)}", "Start Redis, or correct HEADGATE_REDIS.")
             return
         if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
             oldest = ".".join(map(str, OLDEST_REDIS))
@@ -278,6 +297,14 @@ def check_redis(settings: Settings) -> Iterator[Check]:
         yield check_redis_write(settings, client)
 
 
+def redis_version(client: redis.Redis) -> str:
+    """By the one command that every user may use. Raises redis.RedisError."""
+    answer: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+    told = answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))
+    version = told[b"version"]
+    return version.decode() if isinstance(version, bytes) else str(version)
+
+
 def check_redis_write(settings: Settings, client: redis.Redis) -> Check:
     key = f"{settings.redis_prefix}doctor:{uuid.uuid4().hex[:8]}"
     try:
@@ -285,7 +312,10 @@ def check_redis_write(settings: Settings, client: redis.Redis) -> Check:
         client.delete(key)
     except redis.RedisError as error:
         return Check(
-            "redis rights", "fail", f"may not write {key}: {error}", "Allow the user to write keys with the prefix."
+            "redis rights",
+            "fail",
+            f"may not write {key}: {in_words(error)}",
+            "Allow the user to write keys with the prefix.",
         )
     return Check("redis rights", "ok", f"may write keys that begin with {settings.redis_prefix}")
 

@@ -22,7 +22,7 @@ from ops.service import ServiceUnavailable
 from ops.settings import SettingsError
 from ops.simulate.cards import BadSimulation
 from storage.accepted_losses import NothingLost
-from storage.database import BadDatabaseUrl, DatabaseUnavailable, SchemaOutdated
+from storage.database import BadDatabaseUrl, DatabaseRefused, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
 from storage.partition_counts import CountChanged
 from storage.registry import CorruptModel, ModelInUse, UnknownModel
@@ -42,6 +42,7 @@ KNOWN_ERRORS = (
     CorruptModel,
     CountChanged,
     DashboardRefused,
+    DatabaseRefused,
     DatabaseUnavailable,
     DemoRefused,
     KafkaUnavailable,

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -98,8 +99,11 @@ def probe_kafka(servers: str) -> None:
 # PostgreSQL
 
 
-def start_postgres(folder: Path, *, port: int | None = None, fsync: bool = True) -> Service:
-    """A PostgreSQL server with its data in `folder`; existing data is continued. No password for `postgres`.
+def start_postgres(
+    folder: Path, *, port: int | None = None, fsync: bool = True, options: Mapping[str, str] | None = None
+) -> Service:
+    """A PostgreSQL server with its data in `folder`; existing data is continued. No password for `postgres`. options:
+    of the server's configuration, besides or in place of ours.
 
     PostgreSQL refuses to run as root, so root runs it as the user `postgres`, who must be able to enter
     `folder`.
@@ -120,7 +124,7 @@ def start_postgres(folder: Path, *, port: int | None = None, fsync: bool = True)
         ]
         run_to_its_end("initdb", [*initdb, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"], user=user)
     port = port or free_port()
-    options = {
+    configuration = {
         "listen_addresses": LOOPBACK,
         "port": str(port),
         "unix_socket_directories": str(folder),
@@ -128,8 +132,9 @@ def start_postgres(folder: Path, *, port: int | None = None, fsync: bool = True)
         "max_connections": "200",
         "shared_buffers": "256MB",
         "max_wal_size": "4GB",
+        **(options or {}),
     }
-    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    settings = [part for name, value in configuration.items() for part in ("-c", f"{name}={value}")]
     url = f"postgresql+psycopg://postgres@{LOOPBACK}:{port}/postgres"
     command = ServerCommand(
         "postgres",
@@ -179,10 +184,15 @@ def probe_postgres(port: int) -> None:
 
 
 def start_redis(
-    folder: Path, *, port: int | None = None, program: str | Path | None = None, persistent: bool = False
+    folder: Path,
+    *,
+    port: int | None = None,
+    program: str | Path | None = None,
+    persistent: bool = False,
+    more: Sequence[str] = (),
 ) -> Service:
     """A Redis server; what it confirmed outlives a crash where it is `persistent`, else it starts empty each time.
-    `program` is another redis-server than the system's."""
+    `program` is another redis-server than the system's, `more` are further arguments of it."""
     program = program or needed_program("redis-server", "Redis", "apt-get install redis-server")
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -199,6 +209,7 @@ def start_redis(
         "always",
         "--dir",
         str(folder),
+        *more,
     ]
     url = f"redis://{LOOPBACK}:{port}/0"
     return start_service(ServerCommand("redis", [program, *options], folder, port, url, probe=lambda: probe_redis(url)))

@@ -4,11 +4,14 @@ Only ops reads settings; the layers below get plain values. Addresses that may h
 that they never show in a log or a traceback. The descriptions here are the documentation (`settings_table`).
 """
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -16,6 +19,8 @@ from sqlalchemy.exc import ArgumentError
 
 from models.alert_rule import parse_rule
 from ops.dashboard.roles import parse_tokens
+from ops.secret_files import FILE_SUFFIX, SecretFile, SecretFileRefused, read_secret_files
+from ops.service_addresses import check_database_address, check_redis_address, parse_hosts
 
 PREFIX = "HEADGATE_"
 
@@ -24,19 +29,27 @@ class SettingsError(ValueError):
     """One line for each setting that is wrong: its variable, what is wrong, what was given."""
 
 
-def _database_url(value: SecretStr) -> SecretStr:
+def _plaintext_hosts(value: str) -> str:
+    parse_hosts(value)
+    return value
+
+
+def _database_url(value: SecretStr, info: ValidationInfo) -> SecretStr:
     try:
         url = make_url(value.get_secret_value())
     except ArgumentError:
         raise ValueError("is no database URL; for example postgresql://user:password@host:5432/name") from None
     if url.get_backend_name() not in ("postgresql", "sqlite"):
         raise ValueError(f"must begin with postgresql:// or sqlite:///, not {url.drivername}://")
+    if url.get_backend_name() == "postgresql":
+        check_database_address(value.get_secret_value(), parse_hosts(info.data.get("plaintext_hosts", "")))
     return value
 
 
-def _redis_url(value: SecretStr) -> SecretStr:
+def _redis_url(value: SecretStr, info: ValidationInfo) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// or unix://; for example redis://localhost:6379/0")
+    check_redis_address(value.get_secret_value(), parse_hosts(info.data.get("plaintext_hosts", "")))
     return value
 
 
@@ -67,12 +80,19 @@ class Settings(BaseSettings):
     kafka: Annotated[str, AfterValidator(_bootstrap_servers)] = Field(
         "localhost:9092", description="Kafka bootstrap servers: host:port, several with commas."
     )
+    plaintext_hosts: Annotated[str, AfterValidator(_plaintext_hosts)] = Field(
+        "",
+        description="Hosts of PostgreSQL and Redis that may be reached without verified TLS, because nobody else is on "
+        "the way, as in a network of containers: names with commas. Default: this machine alone.",
+    )
     database: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         SecretStr("postgresql://postgres@localhost:5432/headgate"),
-        description="SQL database: postgresql://user:password@host:port/name, or sqlite:///file.",
+        description="SQL database: postgresql://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE, "
+        "or sqlite:///file.",
     )
     redis: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
-        SecretStr("redis://localhost:6379/0"), description="Redis: redis://user:password@host:port/number."
+        SecretStr("redis://localhost:6379/0"),
+        description="Redis: rediss://user:password@host:port/number?ssl_ca_certs=FILE, on this machine also redis://.",
     )
     models: str = Field("models-registered", description="Model artifacts: folder, or object store URL (fsspec).")
     state: str = Field(
@@ -210,6 +230,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")
 
+    #: Of settings that were read from a file of their own.
+    _secret_files: dict[str, SecretFile] = PrivateAttr(default_factory=dict)
+
     @property
     def label_horizon(self) -> timedelta:
         return timedelta(days=self.label_horizon_days)
@@ -219,13 +242,23 @@ class Settings(BaseSettings):
         return timedelta(hours=self.reward_window_hours)
 
     def environment(self) -> dict[str, str]:
-        """The variables that make another process read these settings, secrets in clear."""
+        """The variables that make another process read these settings: a secret that is still what its file said by
+        the file's name, other secrets in clear."""
         values = {}
         for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value is not None:
-                values[variable(name)] = str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+            value, file = getattr(self, name), self._secret_files.get(name)
+            if isinstance(value, SecretStr):
+                from_file = file is not None and file.content == value.get_secret_value()
+                # Empty: whatever the process inherits under this name is not set.
+                values[variable(name)] = "" if from_file else value.get_secret_value()
+                values[variable(name) + FILE_SUFFIX] = str(file.path) if file is not None and from_file else ""
+            elif value is not None:
+                values[variable(name)] = str(value)
         return values
+
+    def exposed_files(self) -> list[Path]:
+        """Files with secrets that every user of this machine may read."""
+        return [file.path for file in self._secret_files.values() if file.exposed]
 
 
 def variable(name: str) -> str:
@@ -233,23 +266,43 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
+def secret_names() -> list[str]:
+    """The settings whose value never shows, and may come from a file."""
+    secret = (SecretStr, SecretStr | None)
+    return [name for name, setting in Settings.model_fields.items() if setting.annotation in secret]
+
+
 def read_settings(env_file: Path | None = Path(".env")) -> Settings:
-    """Settings from the environment and the .env file. Raises SettingsError."""
+    """Settings from the environment, the .env file and files of secrets. Raises SettingsError."""
+    files = _secret_files(env_file)
+    secrets = {name: SecretStr(file.content) for name, file in files.items()}
     try:
-        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+        settings = Settings(_env_file=env_file, **secrets)  # type: ignore[call-arg, arg-type]
     except ValidationError as error:
-        raise SettingsError("\n".join(_lines(error))) from None
+        raise SettingsError("\n".join(_lines(error, files))) from None
+    settings._secret_files.update(files)
+    return settings
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _secret_files(env_file: Path | None) -> dict[str, SecretFile]:
+    """By setting."""
+    written = dotenv_values(env_file) if env_file is not None else {}
+    given = {name.upper(): value for name, value in [*written.items(), *os.environ.items()] if value is not None}
+    by_variable = {variable(name): name for name in secret_names()}
+    try:
+        return {by_variable[found]: file for found, file in read_secret_files(by_variable, given).items()}
+    except SecretFileRefused as problem:
+        raise SettingsError(str(problem)) from None
+
+
+def _lines(error: ValidationError, files: Mapping[str, SecretFile]) -> list[str]:
     """`HEADGATE_GROUP: should have at least 1 character (given: '')`; a secret's value is not shown."""
     lines = []
     for problem in error.errors(include_url=False):
         name = str(problem["loc"][0])
         message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        annotation = Settings.model_fields[name].annotation
-        given = "" if annotation is SecretStr else f" (given: {problem['input']!r})"
-        lines.append(f"{variable(name)}: {message}{given}")
+        given = "" if name in secret_names() else f" (given: {problem['input']!r})"
+        lines.append(f"{variable(name)}{FILE_SUFFIX if name in files else ''}: {message}{given}")
     return lines
 
 
@@ -261,5 +314,6 @@ def settings_table() -> list[tuple[str, str, str]]:
         if isinstance(default, SecretStr):
             default = default.get_secret_value()
         shown = "" if default in (None, PydanticUndefined) else str(default)
-        rows.append((variable(name), shown, setting.description or ""))
+        also = f" Or `{variable(name)}{FILE_SUFFIX}`: a file that holds it." if name in secret_names() else ""
+        rows.append((variable(name), shown, f"{setting.description or ''}{also}"))
     return rows

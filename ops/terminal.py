@@ -19,11 +19,15 @@ def fail(message: str) -> NoReturn:
 
 
 def load_settings() -> "Settings":
+    import structlog
+
     from ops.logging import configure_logging
     from ops.settings import read_settings
 
     settings = read_settings()
     configure_logging(settings.log_level, settings.log_format)
+    for path in settings.exposed_files():
+        structlog.get_logger(__name__).warning("every user of this machine may read a secret's file", file=str(path))
     return settings
 
 

@@ -23,9 +23,10 @@ from ops.clock import utc_now
 from ops.compose import WorkerFailed, build_flow
 from ops.hanging import build_watchdog
 from ops.health_server import HealthServer
-from ops.settings import Settings
-from storage.database import Database, DatabaseUnavailable, SchemaOutdated, open_database
+from ops.settings import PREFIX, Settings
+from storage.database import Database, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, open_database
 from storage.day_partitions import ensure_days
+from storage.redis_refusals import in_words, refusal_of
 from storage.registry import ModelRecord, ModelRegistry
 from streams.app import AppSettings, FlowApp, build_app
 from streams.detection import MODEL_NAME
@@ -46,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 #: What a person may be about to mend while a worker waits for it.
-ABSENT = (KafkaUnavailable, TopicMissing, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
+ABSENT = (KafkaUnavailable, TopicMissing, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
 #: Between two looks whether the hot tables have partitions for the days ahead.
@@ -100,7 +101,7 @@ def _work(
     """Waits for what it needs, then runs the flow. url: where metrics and health are."""
     kafka = KafkaSettings(settings.kafka)
     health.waits_for("Kafka, the database and Redis")
-    if not wait_for_services(settings, kafka, stopping):
+    if not wait_for_services(settings, kafka, metrics, stopping):
         return
     database = open_database(settings.database.get_secret_value())
     registry = ModelRegistry(database, settings.models)
@@ -134,7 +135,9 @@ def make_days(database: Database) -> None:
         log.info("partitions were made for the days ahead", partitions=len(made), last=made[-1])
 
 
-def wait_for_services(settings: Settings, kafka: KafkaSettings, stopping: threading.Event) -> bool:
+def wait_for_services(
+    settings: Settings, kafka: KafkaSettings, metrics: FlowMetrics, stopping: threading.Event
+) -> bool:
     """True once the broker (with our topics), the database (migrated) and Redis answer; False when told to stop."""
     topics = [f"{settings.topic_prefix}{name}" for name in ("transactions", "engagements", "items", "feedback")]
 
@@ -154,20 +157,32 @@ def wait_for_services(settings: Settings, kafka: KafkaSettings, stopping: thread
         "HEADGATE_DATABASE": check_database,
         "HEADGATE_REDIS": check_redis,
     }
-    return all(_wait_for(setting, check, stopping) for setting, check in checks.items())
+    return all(_wait_for(setting, check, metrics, stopping) for setting, check in checks.items())
 
 
-def _wait_for(setting: str, check: Callable[[], None], stopping: threading.Event) -> bool:
+def _wait_for(setting: str, check: Callable[[], None], metrics: FlowMetrics, stopping: threading.Event) -> bool:
     seconds = 0.5
     while not stopping.is_set():
         try:
             check()
             return True
         except ABSENT as error:
-            log.warning("waiting for a service", setting=setting, problem=str(error), seconds=seconds)
+            problem = in_words(error) if isinstance(error, redis.RedisError) else str(error)
+            log.warning("waiting for a service", setting=setting, problem=problem, seconds=seconds)
+            if (reason := refusal(error)) is not None:
+                metrics.store_refused(setting.removeprefix(PREFIX).lower(), reason)
         stopping.wait(seconds)
         seconds = min(seconds * 2, LONGEST_WAIT)
     return False
+
+
+def refusal(error: Exception) -> str | None:
+    """Why the database or Redis refuses us, or we them; None where they are merely away, or not as they should be."""
+    if isinstance(error, DatabaseRefused):
+        return "authorization"
+    if isinstance(error, DatabaseUnavailable):
+        return error.refused
+    return refusal_of(error) if isinstance(error, redis.RedisError) else None
 
 
 def wait_for_champion(registry: ModelRegistry, stopping: threading.Event) -> ModelRecord | None:

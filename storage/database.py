@@ -17,10 +17,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
+
+from storage.database_roles import as_migrator
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: A frozen owner's transaction cannot hold its partitions longer than this.
@@ -48,8 +51,22 @@ STATEMENT_REFUSED = (psycopg.ProgrammingError, sqlite3.OperationalError)
 MIGRATION_LOCK = 4_815_162_342
 
 
+#: What libpq says of a server that it does not trust, or that does not trust it, before there is a SQLSTATE.
+REFUSALS = {
+    "tls": ("certificate", "SSL"),
+    "authentication": ("authentication failed", "no pg_hba.conf entry", "no password supplied", "is not permitted to"),
+}
+
+
 class DatabaseUnavailable(Exception):
-    """The database does not answer, or ended the connection; try again."""
+    """The database does not answer, or ended the connection; try again. refused: "tls" or "authentication"
+    where one side does not accept the other, else None."""
+
+    refused: str | None = None
+
+
+class DatabaseRefused(Exception):
+    """The database's user lacks a right."""
 
 
 class LockUnavailable(DatabaseUnavailable):
@@ -109,12 +126,17 @@ class Database:
             cause = error.orig if isinstance(error, DBAPIError) else error
             broken = isinstance(error, DBAPIError) and error.connection_invalidated
             if not broken and not is_transient(cause):
+                if isinstance(cause, InsufficientPrivilege):
+                    said = str(cause).partition("\n")[0]
+                    raise DatabaseRefused(f"{self.where}: {said}; `headgate db roles` grants rights") from error
                 if isinstance(cause, STATEMENT_REFUSED):
                     self.check()
                 raise
             locked = getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE
             kind = LockUnavailable if locked else DatabaseUnavailable
-            raise kind(f"{self.where}: {_in_one_line(cause)}") from error
+            unavailable = kind(f"{self.where}: {_in_one_line(cause)}")
+            unavailable.refused = refusal_of(cause)
+            raise unavailable from error
 
     @property
     def where(self) -> str:
@@ -152,6 +174,18 @@ def open_database(url: str) -> Database:
     return Database(engine)
 
 
+def connection_parameters(url: str) -> dict[str, str]:
+    """What libpq is told by a PostgreSQL URL, and by its own environment variables where the URL says nothing."""
+    address = _normalised(url)
+    _, given = address.get_dialect()().create_connect_args(address)
+    defaults = {
+        option.keyword.decode(): option.val.decode()
+        for option in psycopg.pq.Conninfo.get_defaults()
+        if option.val is not None
+    }
+    return defaults | {name: str(value) for name, value in given.items()}
+
+
 def upgrade(url: str, revision: str = "head") -> str:
     """Brings the schema to the newest revision (or another) and returns it; two at once wait for each other."""
     database = open_database(url)
@@ -159,9 +193,10 @@ def upgrade(url: str, revision: str = "head") -> str:
         with database.begin() as connection:
             if database.dialect == "postgresql":
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            config = _alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            with as_migrator(connection):
+                config = _alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
     finally:
         database.engine.dispose()
     return head_revision() if revision == "head" else revision
@@ -188,6 +223,14 @@ def is_transient(error: BaseException | None) -> bool:
     if error.sqlstate is None:  # the client's own: it could not connect, or the connection broke
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return error.sqlstate.startswith(TRANSIENT_CLASSES) or error.sqlstate in (LOCK_NOT_AVAILABLE, *ENDED_SESSION)
+
+
+def refusal_of(error: BaseException | None) -> str | None:
+    """Why a connection was refused, by either side; None where it failed otherwise."""
+    if not isinstance(error, psycopg.OperationalError) or error.sqlstate is not None:
+        return None
+    said = str(error)
+    return next((reason for reason, words in REFUSALS.items() if any(word in said for word in words)), None)
 
 
 def _alembic_config() -> Config:

@@ -14,11 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
-from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import ColumnElement, Connection, Date, text
-from sqlalchemy.exc import ProgrammingError
 
-from storage.database import Database, LockUnavailable
+from storage.database import Database, DatabaseRefused, LockUnavailable
 from storage.tables import LogKey
 
 log = structlog.get_logger(__name__)
@@ -157,10 +155,8 @@ def ensure_days(database: Database, today: date) -> list[str]:
                 made += _ensure_days_of(database, table, today)
             except LockUnavailable as error:
                 log.info("the table is busy; its next days are added later", table=table, error=str(error))
-            except ProgrammingError as error:
-                if not isinstance(error.orig, InsufficientPrivilege):
-                    raise
-                log.warning("may not add days to a table; `headgate db upgrade` as its owner does", table=table)
+            except DatabaseRefused as error:
+                log.warning("may not add days to a table; `headgate db roles` allows it", table=table, error=str(error))
     return made
 
 
@@ -177,24 +173,15 @@ def _ensure_days_of(database: Database, table: str, today: date) -> list[str]:
 
 
 def _make(connection: Connection, table: str, first: date, end: date) -> bool:
-    """Attached, not created as a partition: that would lock the whole table. False where the default partition holds
-    too many rows of these days."""
-    default, name, days = f"{table}_default", _name(table, first), {"first": first, "end": end}
-    connection.execute(text(f"LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE"))
-    inside = "day >= :first AND day < :end"
-    there = text(f"SELECT count(*) FROM (SELECT 1 FROM {default} WHERE {inside} LIMIT :most) AS there")
-    rows = connection.execute(there, {**days, "most": MOST_MOVED + 1}).scalar() or 0
-    if rows > MOST_MOVED:
-        log.warning("a day stays in the default partition", table=table, day=str(first), rows=rows)
-        return False
-    connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"))
-    if rows:
-        connection.execute(
-            text(f"WITH moved AS (DELETE FROM {default} WHERE {inside} RETURNING *) INSERT INTO {name} TABLE moved"),
-            days,
-        )
-    connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{first}') TO ('{end}')"))
-    return True
+    """With the rights of the tables' owner, by a function of the schema (migration 0014). False where the default
+    partition holds too many rows of these days."""
+    made = connection.execute(
+        text("SELECT headgate_make_days(:table, CAST(:first AS date), CAST(:end AS date), :most)"),
+        {"table": table, "first": first, "end": end, "most": MOST_MOVED},
+    ).scalar()
+    if made is None:
+        log.warning("a day stays in the default partition", table=table, day=str(first), most_rows=MOST_MOVED)
+    return made is not None
 
 
 def _name(table: str, first: date) -> str:

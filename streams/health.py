@@ -80,6 +80,12 @@ class FlowMetrics:
             ["sink"],
             registry=into,
         )
+        self._store_refusals = Counter(
+            "headgate_store_refusals_total",
+            "Times that the database or Redis refused us, or was not trusted: authentication, authorization, tls",
+            ["store", "reason"],
+            registry=into,
+        )
         self._alerts = Counter("headgate_alert_revisions_total", "Alert revisions made", registry=into)
         self._database_failures = Counter(
             "headgate_database_failures_total",
@@ -233,6 +239,10 @@ class FlowMetrics:
 
     def relayed(self, sink: str, outbox: str, messages: int) -> None:
         self._relayed.labels(sink, outbox).inc(messages)
+
+    def store_refused(self, store: str, reason: str) -> None:
+        """store: database or redis."""
+        self._store_refusals.labels(store, reason).inc()
 
     def relay_failed(self, sink: str) -> None:
         self._relay_failures.labels(sink).inc()

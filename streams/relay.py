@@ -31,7 +31,12 @@ CURSOR_IDLE_SECONDS, CURSOR_ROUNDS = 0.05, 10
 
 
 class SinkUnavailable(Exception):
-    """The sink did not confirm; what was sent may or may not have arrived, and will be sent again."""
+    """The sink did not confirm; what was sent may or may not have arrived, and will be sent again. refused: why, where
+    the sink and we do not accept each other: authentication, authorization or tls."""
+
+    def __init__(self, message: str, refused: str | None = None) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,8 @@ class Relay:
             except (SinkUnavailable, DatabaseUnavailable) as error:
                 log.warning("relay waits", sink=self._sink.name, outbox=name, error=str(error), seconds=backoff)
                 self._metrics.relay_failed(self._sink.name)
+                if isinstance(error, SinkUnavailable) and error.refused is not None:
+                    self._metrics.store_refused(self._sink.name, error.refused)
                 self._finished(name, owners)
                 self._pause(backoff)
                 backoff = min(backoff * 2, self._longest_backoff)

@@ -19,6 +19,7 @@ from storage.outbox import (
     predictions_after,
     recommendations_after,
 )
+from storage.redis_refusals import in_words, refusal_of
 from storage.redis_views import AlertView, RedisViews, SlateView
 from streams import contract
 from streams.relay import Outbox, SinkUnavailable
@@ -158,4 +159,4 @@ class RedisSink:
             self._views.publish_alerts(alerts)
             self._views.publish_slates([slate_view(row) for row in slates.values()])
         except redis.RedisError as error:
-            raise SinkUnavailable(f"Redis: {error}") from error
+            raise SinkUnavailable(f"Redis: {in_words(error)}", refused=refusal_of(error)) from error

@@ -9,14 +9,15 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from ops.jobs.dead_letters import ReplayFailed
-from storage.database import DatabaseUnavailable, SchemaOutdated
+from storage.database import DatabaseRefused, DatabaseUnavailable, SchemaOutdated
+from storage.redis_refusals import in_words
 from storage.registry import UnknownModel
 from streams.kafka import KafkaUnavailable
 
 log = structlog.get_logger(__name__)
 
 CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-UNAVAILABLE = (DatabaseUnavailable, SchemaOutdated, KafkaUnavailable, ReplayFailed, redis.RedisError)
+UNAVAILABLE = (DatabaseRefused, DatabaseUnavailable, SchemaOutdated, KafkaUnavailable, ReplayFailed, redis.RedisError)
 
 
 class ErrorDetail(BaseModel):
@@ -48,10 +49,10 @@ def error_response(status: int, code: str, message: str, headers: dict[str, str]
 def unavailable_message(error: Exception) -> str:
     """What is away, and what to do."""
     if isinstance(error, redis.RedisError):
-        return f"Redis is away: {error}; check HEADGATE_REDIS, or try again once it is back"
+        return f"Redis is away: {in_words(error)}; check HEADGATE_REDIS, or try again once it is back"
     if isinstance(error, KafkaUnavailable | ReplayFailed):
         return f"Kafka is away: {error}; check HEADGATE_KAFKA, or try again once it is back"
-    if isinstance(error, SchemaOutdated):
+    if isinstance(error, SchemaOutdated | DatabaseRefused):
         return str(error)
     return f"SQL is away: {error}; check HEADGATE_DATABASE, or try again once it is back"
 

@@ -25,7 +25,8 @@ from ops.dashboard.sources import Sources
 from ops.dashboard.status import StatusWatch
 from ops.dashboard.summaries import summary_of, summary_of_message
 from storage.alert_list import alerts_at
-from storage.database import DatabaseUnavailable, SchemaOutdated
+from storage.database import DatabaseRefused, DatabaseUnavailable, SchemaOutdated
+from storage.redis_refusals import in_words, refusal_of
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +176,9 @@ class LiveHub:
         while True:
             try:
                 await follow()
-            except (redis.RedisError, OSError):
+            except (redis.RedisError, OSError) as error:
+                if refusal_of(error) is not None and isinstance(error, redis.RedisError):
+                    log.warning("Redis refuses the console", problem=in_words(error))
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:  # a bug must not end live events for good
                 log.exception("live events failed", error=repr(error))
@@ -228,7 +231,7 @@ class LiveHub:
         try:
             with self._sources.database.reading() as connection:
                 stored = alerts_at(connection, revisions)
-        except (DatabaseUnavailable, SchemaOutdated):
+        except (DatabaseRefused, DatabaseUnavailable, SchemaOutdated):
             stored = {}
         events = []
         for (place, fields), revision in zip(entries, revisions, strict=True):

@@ -41,6 +41,7 @@ from ops.demo.shop_readings import ShopFigures, ShopReadings
 from ops.demo.teacher import Teacher
 from ops.embedded import embedded_services
 from ops.progress import progress_bar
+from ops.secret_files import FILE_SUFFIX
 from ops.service import Service, ServiceUnavailable
 from ops.settings import Settings, variable
 from ops.simulate.kafka import KafkaOutput
@@ -239,7 +240,8 @@ def exports(settings: Settings) -> list[str]:
     """Lines for another shell in which `headgate` and one's own clients use the demo's services."""
     names = ("kafka", "redis", "database", "models", "topic_prefix", "redis_prefix")
     values = settings.environment()
-    return [f"export {variable(name)}={values[variable(name)]}" for name in names if values.get(variable(name))]
+    variables = [variable(name) + ending for name in names for ending in ("", FILE_SUFFIX)]
+    return [f"export {name}={values[name]}" for name in variables if values.get(name)]
 
 
 def rounded(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ from ops.settings import Settings, SettingsError, read_settings, settings_table
 def no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, _, _ in settings_table():
         monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(f"{variable}_FILE", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -70,7 +71,7 @@ def test_several_wrong_values_give_a_line_each(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_password_shows_neither_in_the_settings_nor_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADGATE_DATABASE", "postgresql://user:secret-word@host/name")
+    monkeypatch.setenv("HEADGATE_DATABASE", "postgresql://user:secret-word@localhost/name")
     assert "secret-word" not in repr(read_settings())
 
     monkeypatch.setenv("HEADGATE_DATABASE", "mysql://user:secret-word@host/name")

@@ -220,10 +220,11 @@ def test_tables_with_rows_become_partitions_without_being_rewritten(postgres_url
             name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in ("v_predictions", "slate_answers")
         }
         before = {name: file for name, file in files_of(connection).items() if name in hot or name.startswith("ix_")}
-    upgrade(postgres_url, "0007")
+    upgrade(postgres_url)
     ensure_days(database, today)
     with database.begin() as connection:
         after = files_of(connection)
+        del before["ix_predictions_event_id"]  # which a later version has no use for
         assert {name: after[name] for name in before} == before
         for name, expected in views.items():
             assert sorted(connection.execute(text(f"SELECT * FROM {name}")).all()) == sorted(expected) != []

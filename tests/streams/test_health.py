@@ -60,6 +60,7 @@ def test_a_batch_without_records_is_no_batch_size(metrics: FlowMetrics) -> None:
         (lambda m: m.model_swapped("refused"), "model_swaps_total", {"outcome": "refused"}),
         (lambda m: m.relayed("redis", "alerts", 1), "relayed_total", {"sink": "redis", "outbox": "alerts"}),
         (lambda m: m.relay_failed("redis"), "relay_failures_total", {"sink": "redis"}),
+        (lambda m: m.store_refused("redis", "tls"), "store_refusals_total", {"store": "redis", "reason": "tls"}),
         (lambda m: m.database_failed(), "database_failures_total", {}),
         (lambda m: m.lag("t", 0, 1), "lag_records", {"topic": "t", "partition": "0"}),
         (lambda m: m.queue("t", 1), "queue_depth", {"topic": "t"}),

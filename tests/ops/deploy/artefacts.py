@@ -15,7 +15,8 @@ import yaml
 
 from ops.cli import cli
 from ops.documentation import DOCS
-from ops.settings import settings_table
+from ops.secret_files import FILE_SUFFIX
+from ops.settings import secret_names, settings_table, variable
 
 ROOT = DOCS.parent
 OPS = ROOT / "ops"
@@ -61,7 +62,8 @@ def grafana_dashboards() -> dict[str, dict[str, Any]]:
 
 
 def known_settings() -> set[str]:
-    return {variable for variable, _, _ in settings_table()}
+    """The variables of settings, those that name a secret's file included."""
+    return {name for name, _, _ in settings_table()} | {f"{variable(name)}{FILE_SUFFIX}" for name in secret_names()}
 
 
 def in_shell(script: str) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ops.service_addresses import check_database_address, check_redis_address, parse_hosts
 from tests import containers
 from tests.ops.deploy.artefacts import ROOT, check_command, compose, in_shell, known_settings, services
 
@@ -145,3 +146,13 @@ def test_a_gpu_is_reserved_for_what_computes_on_one() -> None:
         assert service["environment"]["HEADGATE_DEVICE"] == "cuda"
         assert (service["image"], service["profiles"]) == ("headgate:0.1.0", ["gpu"])
         assert service["command"] == services()[name.removesuffix("-gpu")]["command"]
+
+
+def test_what_containers_reach_without_tls_is_named_and_is_a_service_of_this_file() -> None:
+    for name, service in services().items():
+        if service["image"].startswith("headgate:"):
+            environment = service["environment"]
+            hosts = parse_hosts(environment["HEADGATE_PLAINTEXT_HOSTS"])
+            check_database_address(environment["HEADGATE_DATABASE"], hosts)
+            check_redis_address(environment["HEADGATE_REDIS"], hosts)
+            assert hosts == {"postgres", "redis"} <= set(services()), name

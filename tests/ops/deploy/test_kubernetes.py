@@ -56,7 +56,8 @@ def test_the_template_of_secrets_holds_no_value() -> None:
     secrets = of_kind("Secret")
 
     assert {value for secret in secrets for value in secret["stringData"].values()} == {""}
-    assert {name for secret in secrets for name in secret["stringData"]} <= known_settings()
+    names = {name for secret in secrets for name in secret["stringData"] if not name.endswith(".pem")}
+    assert names <= known_settings()
 
 
 def test_every_pod_is_restricted(workload: dict[str, Any]) -> None:
@@ -140,7 +141,36 @@ def test_what_pods_take_their_environment_from_exists(workload: dict[str, Any]) 
     there = {(one["kind"], one["metadata"]["name"]) for one in of_kind("ConfigMap", "Secret")}
     for source in container_of(workload)["envFrom"]:
         ((kind, reference),) = source.items()
-        assert ({"configMapRef": "ConfigMap", "secretRef": "Secret"}[kind], reference["name"]) in there
+        assert ({"configMapRef": "ConfigMap"}[kind], reference["name"]) in there, "secrets come as files"
+
+
+def test_every_secret_is_a_file_that_the_pods_group_alone_may_read(workload: dict[str, Any]) -> None:
+    container, pod = container_of(workload), pod_of(workload)["spec"]
+    secrets = {one["metadata"]["name"]: one["stringData"] for one in of_kind("Secret")}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    files = set()
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            assert volume["secret"]["defaultMode"] == 0o440
+            assert mounts[volume["name"]]["readOnly"] is True
+            folder = mounts[volume["name"]]["mountPath"]
+            files |= {f"{folder}/{name}" for name in secrets[volume["secret"]["secretName"]]}
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+    own = {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+    named = {value for name, value in (settings_map() | own).items() if name.endswith("_FILE") and value}
+    assert named <= files
+    assert any(name.endswith("/HEADGATE_DATABASE") for name in named)
+
+
+def test_what_changes_the_schema_has_a_user_of_its_own() -> None:
+    with_migrator = {
+        name
+        for name, workload in NAMED.items()
+        for volume in pod_of(workload)["spec"]["volumes"]
+        if volume.get("secret", {}).get("secretName") == "headgate-migrator"
+    }
+
+    assert with_migrator == {"Job/headgate-migrate", "CronJob/headgate-prune"}
 
 
 def test_every_command_exists_with_its_options(workload: dict[str, Any]) -> None:
