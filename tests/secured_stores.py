@@ -81,6 +81,12 @@ def documented_users() -> Mapping[str, list[str]]:
     return {line.split()[1]: line.split()[2:] for line in lines if line.startswith("user headgate-")}
 
 
+def refused_by_redis(administrator: redis.Redis) -> list[object]:
+    """What users were refused, but for the name that the client gives itself from Redis 7.2 on."""
+    refused = [entry["object"] for entry in administrator.acl_log()]
+    return [what for what in refused if not str(what).startswith("client|")]
+
+
 def make_redis_users(administrator: str, prefix: str) -> None:
     """As the page says, with PASSWORD and another prefix for keys and channels than the default."""
     with redis.Redis.from_url(administrator) as client:

@@ -1,6 +1,7 @@
 """Pruning removes old days, and none that recovery, labels, the relay or training still need."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from ops.jobs.prune import Pruned, RetentionRules, in_words, run_prune
 from storage import tables
 from storage.cold_states import write_cold_states
 from storage.database import Database, open_database, upgrade
+from storage.database_roles import MIGRATOR_ROLE
 from storage.day_partitions import PARTITIONED, ensure_days, partitions_of
 from storage.exclusive import AlreadyRunning, exclusively
 from storage.partition_counts import rescale, settle_count
@@ -21,6 +23,7 @@ from storage.progress import Advance, Claim, advance, claim_cursor, claim_partit
 from storage.retention import PAUSE_SECONDS, PRUNED_CONTROL, TABLES, Removed, remove_days
 from storage.snapshots import Manifest, SegmentRef, SnapshotFiles, latest_snapshots, publish_snapshot, segment_name
 from storage.training_data import stored_transactions
+from tests.roles import roles_of
 from tests.storage.days import day_of_schema
 from tests.storage.rows import RowMaker
 
@@ -33,7 +36,7 @@ RULES = RetentionRules(7 * ONE_DAY, {"transactions": ONE_DAY, "engagements": ONE
 OLD = 2
 
 
-@pytest.fixture(params=["in partitions of a day", "in partitions of more days", "sqlite"])
+@pytest.fixture(params=["in partitions of a day", "in partitions of more days", "sqlite", "as the migrator"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Ten days of both topics, with all that lets the first of them go."""
     if request.param == "sqlite":
@@ -48,14 +51,22 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
                 connection.execute(text(f"DROP TABLE {table}_before"))
         ensure_days(database, DAYS[0])
         ensure_days(database, TODAY)
+    with ExitStack() as cleanup:
+        if request.param == "as the migrator":
+            database.engine.dispose()
+            database = open_database(cleanup.enter_context(roles_of(url))[MIGRATOR_ROLE])
+        _fill(database)
+        yield database
+        database.engine.dispose()
+
+
+def _fill(database: Database) -> None:
     rows = RowMaker(database)
     for offset, day in enumerate(DAYS):
         place = {"day": day, "source_offset": offset, "occurred_at": NOW - (9 - offset) * ONE_DAY}
         rows.scored(f"event-{offset}", **place)
         rows.slate(f"slate-{offset}", topic_generation=2, **place)
         rows.engagement(f"answer-{offset}", topic_generation=2, recommendation_id=f"slate-{offset}", **place)
-    yield database
-    database.engine.dispose()
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_every_way_to_the_database_is_encrypted(place: Place) -> None:
         with exclusively(database, "test"), database.begin() as connection:
             driver = connection.connection.driver_connection
             assert driver is not None
-            with driver.cursor().copy("COPY duplicates TO STDOUT") as copy:
+            with driver.cursor().copy("COPY (SELECT * FROM duplicates) TO STDOUT") as copy:
                 assert list(copy) == []
             found = connection.execute(
                 text(
@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[Callable[[Place], str], str, str]] = {
     "another host": (
         lambda place: over_tls(place.elsewhere, place.trusted.file, USER, "headgate"),
         "tls",
-        'server certificate for "db.example.com" does not match host name "127.0.0.1"',
+        'does not match host name "127.0.0.1"',
     ),
     "an expired certificate": (
         lambda place: over_tls(place.expired, place.trusted.file, USER, "headgate"),

@@ -25,11 +25,11 @@ class Publications:
 
     name = "memory"
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, refusals: int = 0, refused: str | None = None) -> None:
         self.attempts: list[list[int]] = []
         self.confirmed: list[int] = []
         self.before: Callable[[], None] = lambda: None
-        self._refusals = refusals
+        self._refusals, self._refused = refusals, refused
         self._changed = threading.Condition()
 
     def publish(self, outbox: str, rows: Sequence[Any]) -> None:
@@ -38,7 +38,7 @@ class Publications:
             self.attempts.append([row.sequence if outbox == "alerts" else row.source_offset for row in rows])
             self._changed.notify_all()
             if len(self.attempts) <= self._refusals:
-                raise SinkUnavailable("not now")
+                raise SinkUnavailable("not now", self._refused)
             self.confirmed += self.attempts[-1]
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -130,6 +130,17 @@ def test_after_a_refusal_the_same_rows_are_published_again(
     assert metrics.registry.get_sample_value("headgate_relay_failures_total", {"sink": "memory"}) == 2
     published = {"sink": "memory", "outbox": "alerts"}
     assert metrics.registry.get_sample_value("headgate_relayed_total", published) == 2
+
+
+def test_a_sink_that_does_not_accept_us_is_counted_by_its_reason(rows: RowMaker, start: StartRelay) -> None:
+    alerts(rows, 0)
+    sink, metrics = Publications(refusals=2, refused="authorization"), FlowMetrics()
+    relay = start(sink, metrics=metrics)
+    relay.wake(owned())
+    sink.wait_for(1)
+    relay.stop(SECONDS)
+    labels = {"store": "memory", "reason": "authorization"}
+    assert metrics.registry.get_sample_value("headgate_store_refusals_total", labels) == 2
 
 
 def test_a_refused_outbox_does_not_hold_up_another(rows: RowMaker, start: StartRelay) -> None:
