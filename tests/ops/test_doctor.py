@@ -15,7 +15,10 @@ from ops.embedded import start_tansu
 from ops.service import free_port
 from ops.settings import Settings
 from storage.database import upgrade
+from storage.database_roles import WRITER_ROLE
+from storage.views import READER_ROLE
 from streams.kafka import KafkaSettings, create_topics, topic_configurations
+from tests.roles import roles_of
 
 
 def by_name(checks: Iterable[Check]) -> dict[str, Check]:
@@ -131,6 +134,23 @@ def test_a_user_who_may_not_write_gets_the_grant_that_helps(postgres_url: str, a
     assert check.status == "fail"
     assert "transactions" in check.found
     assert f"TO {role};" in check.remedy
+
+
+def test_the_writers_role_is_all_that_is_needed_and_the_readers_is_too_little(
+    postgres_url: str, absent_everything: Settings
+) -> None:
+    upgrade(postgres_url)
+    with roles_of(postgres_url) as users:
+        found = {
+            role: by_name(check_database(absent_everything.model_copy(update={"database": SecretStr(url)})))
+            for role, url in users.items()
+        }
+    assert found[WRITER_ROLE]["table rights"].status == "ok"
+    assert found[WRITER_ROLE]["schema"].status == "ok"
+    refused = found[READER_ROLE]["database"]
+    assert refused.status == "fail"
+    assert "permission denied" in refused.found
+    assert "headgate db roles" in refused.remedy
 
 
 def test_the_embedded_broker_is_recognised_and_gets_no_topic(tmp_path: Path, absent_everything: Settings) -> None:

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy
 
 from ops.documentation import COMMAND, DOCS, GENERATED, command_paths, commands, metrics, with_generated_part
-from ops.settings import settings_table
+from ops.secret_files import FILE_SUFFIX
+from ops.settings import secret_names, settings_table, variable
 from storage.database import open_database, upgrade
 from storage.views import ANALYST_VIEWS
 
@@ -36,7 +37,8 @@ def test_a_page_without_the_two_comments_is_refused() -> None:
 
 
 def test_every_variable_that_is_named_anywhere_exists_and_is_on_the_settings_page() -> None:
-    settings = {variable for variable, _, _ in settings_table()} | TEST_VARIABLES
+    files = {f"{variable(name)}{FILE_SUFFIX}" for name in secret_names()}
+    settings = {name for name, _, _ in settings_table()} | files | TEST_VARIABLES
     found = {
         (name, named(path))
         for path in [*PAGES, *CODE, *OTHER]
