@@ -16,7 +16,11 @@ def database_upgrade() -> None:
 
     url = load_settings().database.get_secret_value()
     revision = upgrade(url)
-    made = ensure_days(open_database(url), utc_now().date())
+    opened = open_database(url)
+    try:
+        made = ensure_days(opened, utc_now().date())
+    finally:
+        opened.engine.dispose()
     print(f"schema is at {revision}" + (f", {len(made)} partitions were made for the days ahead" if made else ""))
 
 
@@ -33,8 +37,11 @@ def database_roles(as_json: Json = False) -> None:
     opened = open_database(load_settings().database.get_secret_value())
     if opened.dialect != "postgresql":
         fail(f"the {opened.where} has no roles; whoever may read the file reads everything")
-    with opened.begin() as connection:
-        make_roles(connection)
+    try:
+        with opened.begin() as connection:
+            make_roles(connection)
+    finally:
+        opened.engine.dispose()
     if as_json:
         print_json({"roles": ROLES})
         return
