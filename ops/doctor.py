@@ -45,6 +45,7 @@ OLDEST_REDIS = (6, 2)
 DATABASE_REMEDIES = {
     None: "Start the database and create it there, or correct HEADGATE_DATABASE.",
     "authentication": "Correct the user or password in HEADGATE_DATABASE, or allow them in the server's pg_hba.conf.",
+    "authorization": "As an administrator do: headgate db roles, and grant the user one of them.",
     "tls": "The server must speak TLS, with a certificate that is valid, of the host in HEADGATE_DATABASE, and "
     "signed by an authority in sslrootcert.",
 }

@@ -22,14 +22,11 @@ class SecretFile:
 
     path: Path
     content: str
+    #: Every user of this machine may read it.
+    exposed: bool
 
     def __repr__(self) -> str:
         return f"SecretFile({str(self.path)!r})"
-
-    @property
-    def exposed(self) -> bool:
-        """Whether every user of this machine may read it."""
-        return bool(self.path.stat().st_mode & stat.S_IROTH)
 
 
 def read_secret_files(variables: Iterable[str], environment: Mapping[str, str]) -> dict[str, SecretFile]:
@@ -72,4 +69,4 @@ def read_secret_file(path: Path) -> SecretFile:
         raise SecretFileRefused(f"{path} is no text in UTF-8") from None
     if not text.strip():
         raise SecretFileRefused(f"{path} is empty")
-    return SecretFile(path, text)
+    return SecretFile(path, text, exposed=bool(mode & stat.S_IROTH))

@@ -53,14 +53,18 @@ MIGRATION_LOCK = 4_815_162_342
 
 #: What libpq says of a server that it does not trust, or that does not trust it, before there is a SQLSTATE.
 REFUSALS = {
-    "tls": ("certificate", "SSL"),
-    "authentication": ("authentication failed", "no pg_hba.conf entry", "no password supplied", "is not permitted to"),
+    "authentication": ("authentication failed", "no pg_hba.conf entry", "no password supplied"),
+    "authorization": ("permission denied for database", "is not permitted to log in"),
+    "tls": (
+        *("SSL error", "does not support SSL", "certificate verify failed", "server certificate for"),
+        *("certificate file", "private key file", "client certificate"),
+    ),
 }
 
 
 class DatabaseUnavailable(Exception):
-    """The database does not answer, or ended the connection; try again. refused: "tls" or "authentication"
-    where one side does not accept the other, else None."""
+    """The database does not answer, or ended the connection; try again. refused: why, where one side does not
+    accept the other (as REFUSALS has it), else None."""
 
     refused: str | None = None
 
