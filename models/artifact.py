@@ -9,8 +9,6 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -19,12 +17,11 @@ from models.calibration import LEVELS, Calibration
 from models.detector import Detector, DetectorConfig
 from models.eight_bit import packed, unpacked
 from models.feature_schema import FEATURE_SCHEMA
+from models.tensor_file import UNREADABLE, read_tensor_file, tensor_file
 
 FORMAT = "headgate-detector-2"
 #: No network has more units in a layer; far beyond what is of use, far below what torch cannot even describe.
 MOST_UNITS = 65_536
-#: What safetensors and msgspec raise about bytes that are something else; RecursionError about lists without end.
-UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError, safetensors.SafetensorError)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -91,7 +88,7 @@ class TrainedDetector:
         weights = self.network.state_dict()
         kept = packed(weights) if self.network.config.eight_bit else weights
         tensors = {name: value.detach().cpu().contiguous() for name, value in kept.items()}
-        return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
+        return tensor_file(tensors, description)
 
     @staticmethod
     def from_bytes(data: bytes) -> "TrainedDetector":
@@ -135,11 +132,7 @@ def _read(data: bytes) -> tuple[Description, dict[str, torch.Tensor]]:
 def described_weights(data: bytes, what: str) -> tuple[str, dict[str, torch.Tensor]]:
     """The description of a model file, still as text, and its weights. Raises BadModel."""
     try:
-        tensors = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        text = msgspec.json.decode(data[8 : 8 + length])["__metadata__"]["headgate"]
-        if not isinstance(text, str):
-            raise TypeError("a description is a text")
+        text, tensors = read_tensor_file(data)
         msgspec.json.decode(text)
         return text, tensors
     except UNREADABLE as error:

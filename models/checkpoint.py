@@ -6,22 +6,20 @@ A checkpoint is of one training only, which its fingerprint tells: the same data
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from models.detector import Detector
+from models.tensor_file import UNREADABLE, read_tensor_file, tensor_file
 
 FORMAT = "headgate-training-1"
-UNREADABLE = (msgspec.MsgspecError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError)
 
 
 class UnusableCheckpoint(ValueError):
@@ -100,7 +98,7 @@ class TrainingState:
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        return safetensors.torch.save(on_cpu, {"headgate": msgspec.json.encode(standing).decode()})
+        return tensor_file(on_cpu, standing)
 
     def restore(self, data: bytes, fingerprint: str) -> None:
         """Raises UnusableCheckpoint, and has then changed nothing."""
@@ -125,6 +123,7 @@ class TrainingState:
         for name, value in _under("optimizer.", tensors).items():
             number, _, moment = name.partition(".")
             moments.setdefault(int(number), {})[moment] = value
+        _check_moments(moments, list(self.detector.parameters()))
         generator_state = json.loads(generator)
         groups = self.optimizer.state_dict()["param_groups"]
         self.generator.bit_generator.state = generator_state
@@ -148,14 +147,21 @@ def copy_of(detector: Detector) -> dict[str, Tensor]:
 
 
 def _read(data: bytes) -> tuple[Standing, dict[str, Tensor]]:
-    tensors = safetensors.torch.load(data)
-    length = int.from_bytes(data[:8], "little")
-    header = msgspec.json.decode(data[8 : 8 + length], type=dict[str, Any])
-    return msgspec.json.decode(header["__metadata__"]["headgate"], type=Standing), tensors
+    text, tensors = read_tensor_file(data)
+    return msgspec.json.decode(text, type=Standing), tensors
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_moments(moments: Mapping[int, Mapping[str, Tensor]], parameters: Sequence[Tensor]) -> None:
+    """The optimizer takes any shape, and fails at the first step."""
+    for number, values in moments.items():
+        if not 0 <= number < len(parameters):
+            raise UnusableCheckpoint("it is of another network")
+        if any(value.dim() and value.shape != parameters[number].shape for value in values.values()):
+            raise UnusableCheckpoint("its optimizer is of another network")
 
 
 def _check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

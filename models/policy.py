@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +32,7 @@ from models.item_content import ID_BUCKETS, ITEM_CONTENT, TEXT_BUCKETS
 from models.item_table import ItemTable
 from models.picture_encoder import PictureEncoder
 from models.recurrence import gru_step, gru_steps
+from models.tensor_file import tensor_file
 from models.text_encoder import TextEncoder
 
 FORMAT = "headgate-policy-2"
@@ -223,7 +223,7 @@ class TrainedPolicy:
         """Safetensors for the weights, JSON for everything else. No pickle."""
         description = Description(FORMAT, self.network.config, dict(self.notes))
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        return safetensors.torch.save(tensors, {"headgate": msgspec.json.encode(description).decode()})
+        return tensor_file(tensors, description)
 
     @staticmethod
     def from_bytes(data: bytes) -> "TrainedPolicy":

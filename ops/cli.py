@@ -121,13 +121,14 @@ def train(
     from ops.jobs.data_check import filed_and_checked, stored_and_checked
     from ops.jobs.history_files import read_files
     from ops.jobs.train import train_and_register
+    from ops.model_registry import open_registry
     from ops.progress import progress_bar
     from storage.database import open_database
-    from storage.registry import ModelRegistry
     from storage.training_data import cut_now
 
     settings = load_settings()
     sql = open_database(settings.database.get_secret_value())
+    registry = open_registry(settings, sql, registers=True)
     horizon = settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days)
     rates = read_rates(settings.rates)
     history: History
@@ -142,7 +143,7 @@ def train(
         record, result = train_and_register(
             history,
             config,
-            ModelRegistry(sql, settings.models),
+            registry,
             sql,
             quality=quality,
             promote="promoted by `headgate train --promote`" if promote else None,

@@ -1,6 +1,7 @@
 """`headgate models`: who is registered, who is champion, who scores in its shadow."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -87,6 +88,29 @@ def models_shadow(
     print(f"{record} scores in the shadow of the champion")
 
 
+@models.command("keys")
+def models_keys(
+    private_key: Annotated[Path, typer.Argument(help="New file for the private key; only its owner may read it.")],
+) -> None:
+    """Make a pair of keys: one signs what is registered, the other tells whether a model may be loaded."""
+    from ops.jobs.model_keys import write_new_keys
+
+    keys = write_new_keys(private_key)
+    print(f"key {keys.id}; its private part is in {private_key}")
+    print(f'where models are registered:  HEADGATE_MODEL_SIGNING_KEY="$(cat {private_key})"')
+    print(f"everywhere, once all that are in use are signed:  HEADGATE_MODEL_VERIFY_KEYS={keys.public}")
+
+
+@models.command("sign")
+def models_sign(version: str) -> None:
+    """Sign a version that is registered already, in place of any signature that it has: only of what you know."""
+    registry = _registry()
+    if registry.trust.signer is None:
+        fail("set HEADGATE_MODEL_SIGNING_KEY to the private key to sign with; `headgate models keys` makes one")
+    record = registry.sign(registry.get(*_name_and_version(version)))
+    print(f"{record} is signed with key {record.signing_key}")
+
+
 @models.command("compress")
 def models_compress(
     method: Annotated[Way, typer.Option(help="One way, or all three.")] = "all",
@@ -125,11 +149,11 @@ def models_compress(
 
 
 def _registry() -> "ModelRegistry":
+    from ops.model_registry import open_registry
     from storage.database import open_database
-    from storage.registry import ModelRegistry
 
     settings = load_settings()
-    return ModelRegistry(open_database(settings.database.get_secret_value()), settings.models)
+    return open_registry(settings, open_database(settings.database.get_secret_value()))
 
 
 def _standing(record: "ModelRecord") -> str:
@@ -144,6 +168,7 @@ def _model(record: "ModelRecord") -> dict[str, Any]:
         "kind",
         "created_at",
         "sha256",
+        "signing_key",
         "feature_schema",
         "metrics",
         "promoted_at",

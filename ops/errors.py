@@ -15,6 +15,7 @@ from ops.jobs.backtest import BacktestRefused
 from ops.jobs.data_report import UnwritableReport
 from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.history_files import UnreadableHistory
+from ops.jobs.model_keys import KeyFileRefused
 from ops.jobs.rescale import RescaleRefused
 from ops.jobs.retrain_command import BadSchedule
 from ops.jobs.retrain_schedule import RetrainingStopped
@@ -24,6 +25,7 @@ from ops.simulate.cards import BadSimulation
 from storage.accepted_losses import NothingLost
 from storage.database import BadDatabaseUrl, DatabaseRefused, DatabaseUnavailable, SchemaOutdated
 from storage.exclusive import AlreadyRunning
+from storage.model_trust import CannotSign
 from storage.partition_counts import CountChanged
 from storage.registry import CorruptModel, ModelInUse, UnknownModel
 from streams.kafka import KafkaUnavailable, TopicMissing
@@ -38,6 +40,7 @@ KNOWN_ERRORS = (
     BenchmarkFailed,
     CannotCompress,
     CannotListen,
+    CannotSign,
     CommandError,
     CorruptModel,
     CountChanged,
@@ -46,6 +49,7 @@ KNOWN_ERRORS = (
     DatabaseUnavailable,
     DemoRefused,
     KafkaUnavailable,
+    KeyFileRefused,
     ModelInUse,
     NothingLost,
     PolicyTrainingRefused,

@@ -21,6 +21,7 @@ from models.alert_rule import parse_rule
 from ops.dashboard.roles import parse_tokens
 from ops.secret_files import FILE_SUFFIX, SecretFile, SecretFileRefused, read_secret_files
 from ops.service_addresses import check_database_address, check_redis_address, parse_hosts
+from storage.model_trust import signing_key_of, verify_keys_of
 
 PREFIX = "HEADGATE_"
 
@@ -71,6 +72,17 @@ def _dashboard_tokens(value: SecretStr) -> SecretStr:
     return value
 
 
+def _model_signing_key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value():
+        signing_key_of(value.get_secret_value())
+    return value
+
+
+def _model_verify_keys(value: str) -> str:
+    verify_keys_of(value)
+    return value
+
+
 class Settings(BaseSettings):
     """What a worker and the commands need to know. Construct with `read_settings`."""
 
@@ -95,6 +107,16 @@ class Settings(BaseSettings):
         description="Redis: rediss://user:password@host:port/number?ssl_ca_certs=FILE, on this machine also redis://.",
     )
     models: str = Field("models-registered", description="Model artifacts: folder, or object store URL (fsspec).")
+    model_signing_key: Annotated[SecretStr, AfterValidator(_model_signing_key)] = Field(
+        SecretStr(""),
+        description="Private key that signs what is registered, from `headgate models keys`; only for processes that "
+        "train or sign. Default: nothing is signed.",
+    )
+    model_verify_keys: Annotated[str, AfterValidator(_model_verify_keys)] = Field(
+        "",
+        description="Public keys, with commas, for every process: a model that none of them signed is refused. "
+        "Default: no signature is asked for.",
+    )
     state: str = Field(
         "state-snapshots",
         min_length=1,

@@ -23,6 +23,7 @@ from ops.clock import utc_now
 from ops.compose import WorkerFailed, build_flow
 from ops.hanging import build_watchdog
 from ops.health_server import HealthServer
+from ops.model_registry import open_registry
 from ops.settings import PREFIX, Settings
 from storage.database import Database, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, open_database
 from storage.day_partitions import ensure_days
@@ -104,7 +105,9 @@ def _work(
     if not wait_for_services(settings, kafka, metrics, stopping):
         return
     database = open_database(settings.database.get_secret_value())
-    registry = ModelRegistry(database, settings.models)
+    if settings.model_signing_key.get_secret_value():
+        log.warning("HEADGATE_MODEL_SIGNING_KEY is not for workers: keep it where models are trained")
+    registry = open_registry(settings, database, on_untrusted=metrics.model_untrusted)
     health.waits_for("a first champion: `headgate train`")
     champion = wait_for_champion(registry, stopping)
     if champion is None:

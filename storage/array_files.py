@@ -5,7 +5,7 @@ the arrays' bytes. The library of that name joins everything into one block of m
 gigabytes at times, and other threads wait while it is copied.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 PIECE_BYTES = 1 << 20
+#: Far beyond what is written, also along an axis of an array without elements.
+MOST_HEADER_BYTES, MOST_ROWS = 1 << 20, 1 << 32
 DTYPES = {
     "BOOL": "?",
     "U8": "u1",
@@ -61,20 +63,35 @@ def array_file_pieces(arrays: Mapping[str, Array]) -> Iterator[bytes | memoryvie
 
 
 def arrays_of_file(data: bytes | bytearray) -> dict[str, Array]:
-    """The arrays; views of `data`, writable where that is a bytearray. Raises BadArrayFile."""
-    body = 8 + int.from_bytes(data[:8], "little")
+    """The arrays; views of `data`, writable where that is a bytearray. Each byte is one array's, so that no header can
+    make more of a file than is in it. Raises BadArrayFile."""
+    length = int.from_bytes(data[:8], "little")
     try:
-        places = msgspec.json.decode(data[8:body], type=dict[str, _Place])
-        return {name: _array(data, body, place) for name, place in places.items()}
-    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
+        if length > MOST_HEADER_BYTES:
+            raise ValueError(f"a header of {length:,} bytes is longer than {MOST_HEADER_BYTES:,}, which none has")
+        places = msgspec.json.decode(data[8 : 8 + length], type=dict[str, _Place])
+        _refuse_gaps(places.values(), len(data) - 8 - length)
+        return {name: _array(data, 8 + length, place) for name, place in places.items()}
+    except (msgspec.MsgspecError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise BadArrayFile(f"no array file: {error}") from error
+
+
+def _refuse_gaps(places: Iterable[_Place], size: int) -> None:
+    """Raises ValueError where the arrays overlap, leave something out or lie outside of the file."""
+    end = 0
+    for place in sorted(places, key=lambda place: place.data_offsets):
+        if place.data_offsets[0] != end or place.data_offsets[1] < end:
+            raise ValueError(f"an array does not begin where the one before it ends, at {end}")
+        end = place.data_offsets[1]
+    if end != size:
+        raise ValueError(f"the arrays take {end} of {size} bytes")
 
 
 def _array(data: bytes | bytearray, body: int, place: _Place) -> Array:
     begin, end = place.data_offsets
     dtype = np.dtype(DTYPES[place.dtype])
-    if not 0 <= begin <= end <= len(data) - body:
-        raise ValueError("an array lies outside of the file")
+    if any(not 0 <= count <= MOST_ROWS for count in place.shape):
+        raise ValueError(f"a shape {place.shape} is none of an array here")
     array = np.frombuffer(data, np.uint8, end - begin, body + begin) if end > begin else np.empty(0, np.uint8)
     return array.view(dtype).reshape(place.shape)
 

@@ -1,4 +1,4 @@
-"""Registered models: files beside their rows in `models`, checked by sha256 at every load.
+"""Registered models: files beside their rows in `models`, checked at every load: signature, size and sha256.
 
 Files go to a folder or an object store (fsspec). A file is complete before its row exists; of a row only the alias
 changes, and what is kept with it. Whoever becomes champion is written to `model_updates` in the same transaction, for
@@ -17,18 +17,27 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.database import Database
+from storage.model_trust import ModelTrust, NotTrusted, Signature
 from storage.tables import Model, ModelUpdate, TrainingRun
 
 CHAMPION, SHADOW = "champion", "shadow"
 ATTEMPTS = 20
 #: Key of PostgreSQL's advisory lock.
 REGISTRY_LOCK = 4_815_162_344
+#: Of a model's file; the largest that can be trained takes some hundred megabytes.
+MOST_BYTES = 1 << 30
+#: Nothing is signed, and no signature is asked for.
+ANYONE = ModelTrust()
 Clock = Callable[[], datetime]
 Changed = TypeVar("Changed")
 
 
 class CorruptModel(Exception):
     """A model file is missing or is not the one that was registered."""
+
+
+class UntrustedModel(CorruptModel):
+    """A version that is not signed by a key that is trusted here; whatever it says of itself is not believed."""
 
 
 class UnknownModel(Exception):
@@ -57,6 +66,8 @@ class ModelRecord:
     promoted_why: str | None
     withdrawn_at: datetime | None
     withdrawn_why: str | None
+    signature: str | None
+    signing_key: str | None
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
@@ -74,12 +85,36 @@ class ModelRecord:
         return self.withdrawn_at is not None and not self.withdrawn
 
 
-class ModelRegistry:
-    """root: a folder or an fsspec URL."""
+@dataclass(frozen=True, slots=True)
+class _NewRow:
+    """What is kept of a version for ever, and signed."""
 
-    def __init__(self, database: Database, root: str) -> None:
+    name: str
+    version: int
+    kind: str
+    created_at: datetime
+    artifact: str
+    sha256: str
+    size_bytes: int
+    feature_schema: int
+    metrics: Mapping[str, Any]
+
+
+class ModelRegistry:
+    """root: a folder or an fsspec URL. trust: who signs and whose signatures are asked for; on_untrusted: told the name
+    of each model that was refused for want of one."""
+
+    def __init__(
+        self,
+        database: Database,
+        root: str,
+        trust: ModelTrust = ANYONE,
+        on_untrusted: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._database = database
         self.root = str(root)
+        self.trust = trust
+        self._on_untrusted = on_untrusted
         self._files, self._root = fsspec.core.url_to_fs(self.root)
 
     def register(
@@ -96,25 +131,19 @@ class ModelRegistry:
         why: str | None = None,
     ) -> ModelRecord:
         """Stores the file, then its row under the next version number. run_id: the row of `training_runs` that made it,
-        which names the version from the same transaction on, however the run ends."""
+        which names the version from the same transaction on, however the run ends. Raises CannotSign."""
+        self.trust.refuse_unsigned_registration()
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"a model of {len(data):,} bytes is larger than {MOST_BYTES:,}, which none may be")
         digest = sha256(data).hexdigest()
         artifact = f"{name}/{digest[:16]}-{uuid4().hex[:8]}.safetensors"
         self._write(artifact, data)
 
         def insert_next(connection: Connection) -> int:
             version = _next_version(connection, name)
-            row = {
-                "name": name,
-                "version": version,
-                "kind": kind,
-                "created_at": clock(),
-                "artifact": artifact,
-                "sha256": digest,
-                "size_bytes": len(data),
-                "feature_schema": feature_schema,
-                "metrics": dict(metrics),
-            }
-            connection.execute(insert(Model), row)
+            row = _NewRow(name, version, kind, clock(), artifact, digest, len(data), feature_schema, dict(metrics))
+            values = {field: getattr(row, field) for field in _NewRow.__dataclass_fields__}
+            connection.execute(insert(Model), values | _signed(self.trust.sign(row)))
             if run_id is not None:
                 made_by = update(TrainingRun).where(TrainingRun.run_id == run_id)
                 connection.execute(made_by.values(model_version=version))
@@ -157,13 +186,15 @@ class ModelRegistry:
         return [(row.promoted_at, records[row.version]) for row in updates]
 
     def promote(self, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
-        """Makes a version the champion; the champion before it keeps its row without the alias."""
-        self.get(name, version)
+        """Makes a version the champion; the champion before it keeps its row without the alias. Raises UnknownModel,
+        UntrustedModel."""
+        self.refuse_untrusted(self.get(name, version))
         self._change(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
         return self.get(name, version)
 
     def rollback(self, name: str, why: str, clock: Clock) -> ModelRecord:
-        """Makes the version that was champion before the present one the champion again. Raises UnknownModel."""
+        """Makes the version that was champion before the present one the champion again. Raises UnknownModel,
+        UntrustedModel."""
         before = self._one(*_was_champion(name, self.champion(name)), newest_promotion=True)
         if before is None:
             raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
@@ -190,9 +221,12 @@ class ModelRegistry:
         return None if version is None else self.get(record.name, version)
 
     def start_shadow(self, name: str, version: int) -> ModelRecord:
-        """Has a version score beside the champion, in place of another that did. Raises UnknownModel, ModelInUse."""
-        if self.get(name, version).alias == CHAMPION:
+        """Has a version score beside the champion, in place of another that did. Raises UnknownModel, ModelInUse,
+        UntrustedModel."""
+        record = self.get(name, version)
+        if record.alias == CHAMPION:
             raise ModelInUse(f"{name}:{version} is the champion; it cannot be its own shadow")
+        self.refuse_untrusted(record)
         self._change(lambda connection: _set_alias(connection, name, version, SHADOW, None, None))
         return self.get(name, version)
 
@@ -208,12 +242,40 @@ class ModelRegistry:
         """Ends a shadow that misbehaves; false where it was none any more."""
         return self._change(lambda connection: _take_out(connection, shadow, clock(), why, Model.alias == SHADOW))
 
-    def load(self, record: ModelRecord) -> bytes:
-        path = f"{self._root}/{record.artifact}"
+    def sign(self, record: ModelRecord) -> ModelRecord:
+        """Signs a version that is registered already, whose file is the one of its row. Raises CorruptModel,
+        CannotSign."""
+        self.trust.refuse_unsigned_registration()
+        self._bytes_of(record)
+        signed = _signed(self.trust.sign(record))
+        self._change(lambda connection: connection.execute(update(Model).where(*_is(record)).values(**signed)))
+        return self.get(record.name, record.version)
+
+    def refuse_untrusted(self, record: ModelRecord) -> None:
+        """Raises UntrustedModel where signatures are asked for and this version has none that is good."""
+        found = record.signature, record.signing_key
+        signature = None if found[0] is None or found[1] is None else Signature(found[0], found[1])
         try:
-            data: bytes = self._files.cat_file(path)
+            self.trust.check(record, signature)
+        except NotTrusted as refusal:
+            self._on_untrusted(record.name)
+            raise UntrustedModel(str(refusal)) from refusal
+
+    def load(self, record: ModelRecord) -> bytes:
+        """The bytes that were registered. Raises CorruptModel, UntrustedModel."""
+        self.refuse_untrusted(record)
+        return self._bytes_of(record)
+
+    def _bytes_of(self, record: ModelRecord) -> bytes:
+        path = f"{self._root}/{record.artifact}"
+        most = min(record.size_bytes, MOST_BYTES)
+        try:
+            with self._files.open(path, "rb") as file:
+                data = bytes(file.read(most + 1))
         except FileNotFoundError as error:
             raise CorruptModel(f"{path} is missing; HEADGATE_MODELS must be what it was at training") from error
+        if len(data) > most:
+            raise CorruptModel(f"{path} is not the file that was registered: it has more than {most:,} bytes")
         if sha256(data).hexdigest() != record.sha256:
             raise CorruptModel(f"{path} is not the file that was registered: its sha256 differs")
         return data
@@ -244,6 +306,12 @@ class ModelRegistry:
         with self._database.reading() as connection:
             row = connection.execute(statement).one_or_none()
         return None if row is None else ModelRecord(**row._mapping)
+
+
+def _signed(signature: Signature | None) -> dict[str, str | None]:
+    if signature is None:
+        return {"signature": None, "signing_key": None}
+    return {"signature": signature.value, "signing_key": signature.key}
 
 
 def _columns() -> Any:

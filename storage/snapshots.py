@@ -25,6 +25,9 @@ MANIFEST_VERSION = 1
 KEPT_SNAPSHOTS = 2
 SHARED = "the setting `state` must be the same folder or URL for every worker"
 _FILE_NAME = re.compile(r"(\d+)-(\d+)[-.][\w.-]+")
+_MANIFEST_PATH = re.compile(r"\d+/\d+/\d+-\d+\.json")
+#: Larger ones are not read: far beyond 100 deltas, and 50,000 entities with a large network.
+MOST_MANIFEST_BYTES, MOST_SEGMENT_BYTES = 4 << 20, 2 << 30
 
 
 class SnapshotUnreadable(Exception):
@@ -143,7 +146,9 @@ class SnapshotFiles:
     def read_manifest(self, path: str, digest: str) -> Manifest:
         """digest: the sha256 in the snapshot's row. Raises SnapshotUnreadable, SnapshotUnreachable,
         SnapshotIncompatible."""
-        data = self._read(path, digest)
+        if _MANIFEST_PATH.fullmatch(path) is None:
+            raise SnapshotUnreadable(f"{path[:200]!r} is no path of a snapshot's manifest")
+        data = self._read(path, digest, MOST_MANIFEST_BYTES)
         try:
             version = msgspec.json.decode(data, type=_AnyVersion).version
             if version == MANIFEST_VERSION:
@@ -157,8 +162,8 @@ class SnapshotFiles:
 
     def read_segment(self, generation: int, partition: int, segment: SegmentRef) -> dict[str, Array]:
         """The arrays by name, writable. Raises SnapshotUnreadable, SnapshotUnreachable."""
-        path = f"{_folder(generation, partition)}/{segment.name}"
-        data = self._read(path, segment.sha256, segment.size_bytes)
+        path = _segment_path(generation, partition, segment)
+        data = self._read(path, segment.sha256, min(segment.size_bytes, MOST_SEGMENT_BYTES), segment.size_bytes)
         try:
             return arrays_of_file(data)
         except BadArrayFile as error:
@@ -166,7 +171,7 @@ class SnapshotFiles:
 
     def verify_segment(self, generation: int, partition: int, segment: SegmentRef) -> None:
         """Reads it without keeping it in memory. Raises SnapshotUnreadable where it is not the one that was written."""
-        path = f"{_folder(generation, partition)}/{segment.name}"
+        path = _segment_path(generation, partition, segment)
         with self._reading(path):
             digest, size = self._files.measure(path)
         self._refuse_other_bytes(path, digest, size, segment.sha256, segment.size_bytes)
@@ -189,9 +194,11 @@ class SnapshotFiles:
         with self._writing(path):
             return self._files.write(path, pieces)
 
-    def _read(self, path: str, digest: str, size: int | None = None) -> bytearray:
+    def _read(self, path: str, digest: str, most: int, size: int | None = None) -> bytearray:
         with self._reading(path):
-            data, found = self._files.read(path)
+            data, found = self._files.read(path, most)
+        if len(data) > most:
+            raise SnapshotUnreadable(f"{self._where(path)} has more than {most:,} bytes, and is not what was written")
         self._refuse_other_bytes(path, found, len(data), digest, size)
         return data
 
@@ -295,6 +302,13 @@ def _record(row: Row[Any]) -> SnapshotRecord:
 
 def _folder(generation: int, partition: int) -> str:
     return f"{generation}/{partition}"
+
+
+def _segment_path(generation: int, partition: int, segment: SegmentRef) -> str:
+    """Raises SnapshotUnreadable for a name that leads elsewhere."""
+    if _FILE_NAME.fullmatch(segment.name) is None:
+        raise SnapshotUnreadable(f"{segment.name[:200]!r} is no name of a snapshot's segment")
+    return f"{_folder(generation, partition)}/{segment.name}"
 
 
 def _manifest_name(manifest: Manifest) -> str:

@@ -359,7 +359,8 @@ class DeadLetter(Base):
 
 class Model(Base):
     """A registered version of a model; alias is champion, challenger, shadow or nothing. withdrawn_...: when and why
-    the service took it out of use by itself; it stays out until it is promoted later than that."""
+    the service took it out of use by itself; it stays out until it is promoted later than that. signature: base64, of
+    what stays of the row (storage/model_trust.py), by the key with the id signing_key."""
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "alias"),)
@@ -378,6 +379,8 @@ class Model(Base):
     promoted_why: Mapped[str | None]
     withdrawn_at: Mapped[datetime | None]
     withdrawn_why: Mapped[str | None]
+    signature: Mapped[str | None]
+    signing_key: Mapped[str | None]
 
 
 class ModelUpdate(Base):

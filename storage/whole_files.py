@@ -38,11 +38,12 @@ class WholeFiles:
                 file.writelines(hashed())
         return digest.hexdigest(), size
 
-    def read(self, path: str) -> tuple[bytearray, str]:
-        """The bytes and their sha256. Raises FileNotFoundError."""
+    def read(self, path: str, most: int) -> tuple[bytearray, str]:
+        """The bytes and their sha256; of a file with more than `most` bytes so many and one. Raises
+        FileNotFoundError."""
         data, digest = bytearray(), sha256()
         with self._files.open(f"{self.root}/{path}", "rb") as file:
-            while piece := file.read(PIECE_BYTES):
+            while piece := file.read(min(PIECE_BYTES, most + 1 - len(data))):
                 digest.update(piece)
                 data += piece
         return data, digest.hexdigest()

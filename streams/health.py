@@ -108,6 +108,12 @@ class FlowMetrics:
             ["outcome"],
             registry=into,
         )
+        self._untrusted = Counter(
+            "headgate_untrusted_models_total",
+            "Models that were not loaded, as no trusted key signed them",
+            ["model"],
+            registry=into,
+        )
         self._threshold = Gauge("headgate_alert_threshold", "Score from which on an event alerts", registry=into)
         self._today = Gauge(
             "headgate_alerts_today", "Alerts opened on the latest day (UTC, event time), by all workers", registry=into
@@ -206,6 +212,10 @@ class FlowMetrics:
     def swapping(self) -> Iterator[None]:
         with self._swap.time():
             yield
+
+    def model_untrusted(self, model: str) -> None:
+        """model: its name, as `fraud`."""
+        self._untrusted.labels(model).inc()
 
     def model_swapped(self, outcome: str) -> None:
         self._swaps.labels(outcome).inc()

@@ -21,6 +21,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _UNITS = struct.Struct("<H")
 _FROM_OFFSET = struct.Struct("<q")
 _SIZE = struct.Struct("<I")
+#: In a state of the cold tier: units of a network (16 bits count them), bytes of a model's name and version.
+MOST_UNITS, LONGEST_NAME = 65_535, 1_000
 #: Takes 3 us for a state of 1.8 KB; zlib takes 40.
 _codec = pyarrow.Codec("lz4_raw")
 
@@ -68,7 +70,7 @@ def changes_of(arrays: Arrays, kinds: Mapping[str, "np.dtype[Any]"]) -> tuple[Ch
         gone = {kind: _texts_of(arrays, f"{kind}.gone") for kind in kinds}
         whole = {name.removeprefix("whole."): array for name, array in arrays.items() if name.startswith("whole.")}
         active = ActiveFrom(arrays["active.model"].tobytes().decode(), int(arrays["active.offset"][0]))
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadState(f"no packed entities: {error!r}") from error
     return Changes(entities, gone, whole), active
 
@@ -88,6 +90,8 @@ def _texts(name: str, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
 
 def _texts_of(arrays: Arrays, name: str) -> list[str]:
     data, ends = arrays[name].tobytes(), arrays[f"{name}.ends"].tolist()
+    if sorted(ends) != ends or (ends[-1] if ends else 0) != len(data):
+        raise ValueError(f"{name}: the texts do not follow each other")  # nor may they be more than there is
     return [data[begin:end].decode() for begin, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -134,11 +138,15 @@ def packed_of(
     use. Raises BadState."""
     hidden, current = np.zeros((len(ids), units), np.float32), np.zeros(len(ids), np.bool_)
     size, rows = row_type.itemsize, []
+    most = size + _UNITS.size + 4 * MOST_UNITS + _FROM_OFFSET.size + LONGEST_NAME
     fits = None if wanted is None or not units else _FROM_OFFSET.pack(wanted.offset) + wanted.model.encode()
     after = size + _UNITS.size + 4 * units
     for place, state in enumerate(states):
         try:
-            data = _codec.decompress(state[_SIZE.size :], *_SIZE.unpack_from(state), asbytes=True)
+            (claimed,) = _SIZE.unpack_from(state)
+            if claimed > most:
+                raise BadState(f"the state of {ids[place]!r} claims {claimed:,} bytes, none has more than {most:,}")
+            data = _codec.decompress(state[_SIZE.size :], claimed, asbytes=True)
         except (OSError, struct.error) as error:
             raise BadState(f"the state of {ids[place]!r} is damaged: {error}") from error
         if len(data) < size:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from models.alert_rule import AlertRule, parse_rule
 from ops.clock import utc_now
+from ops.model_registry import open_registry
 from ops.settings import Settings
 from storage.database import Database, open_database
 from storage.registry import ModelRegistry
@@ -56,7 +57,7 @@ def open_sources(settings: Settings) -> Sources:
     url = settings.redis.get_secret_value()
     return Sources(
         database=database,
-        registry=ModelRegistry(database, settings.models),
+        registry=open_registry(settings, database),
         kafka=kafka,
         broker=Broker(kafka, KAFKA_SECONDS),
         redis=redis.Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS),

@@ -10,10 +10,10 @@ from models.train_policy import PolicyTrainingConfig
 from ops.clock import utc_now
 from ops.compose_recommendations import slate_rules
 from ops.jobs.retrain_policy import PolicyOutcome, PolicyRules, PolicyWorkplace, retrain_policy_once
+from ops.model_registry import open_registry
 from ops.settings import Settings, read_settings
 from ops.terminal import fail
 from storage.database import open_database
-from storage.registry import ModelRegistry
 
 #: Seconds of training, and units of the network.
 TRAINING_SECONDS, HIDDEN = 10.0, 32
@@ -25,7 +25,7 @@ def teach(settings: Settings) -> PolicyOutcome:
     database = open_database(settings.database.get_secret_value())
     work = PolicyWorkplace(
         database,
-        ModelRegistry(database, settings.models),
+        open_registry(settings, database, registers=True),
         f"{settings.topic_prefix}items",
         utc_now,
         progress=lambda stage, done: None,

@@ -26,6 +26,7 @@ from ops.clock import utc_now
 from ops.compose import choose_device
 from ops.embedded import EmbeddedServices
 from ops.jobs.train import train_and_register
+from ops.model_registry import open_registry
 from ops.service import LOOPBACK, ServerCommand, Service, ServiceUnavailable, free_port, start_service, this_program
 from ops.settings import Settings
 from ops.simulate.cards import SimulatedTransactions, SimulationConfig, simulate
@@ -33,7 +34,7 @@ from ops.simulate.labels import labels_of
 from ops.simulate.live import LIVE_LABEL_DELAY, time_scale
 from ops.simulate.population import build_population
 from storage.database import Database, open_database, upgrade
-from storage.registry import ModelRecord, ModelRegistry
+from storage.registry import ModelRecord
 from streams.detection import MODEL_NAME
 from streams.kafka import KafkaSettings, check_broker, create_topics, delete_topics, topic_configurations
 from streams.policy_watch import POLICY_NAME
@@ -112,7 +113,7 @@ def prepare_services(settings: Settings, cleanup: ExitStack, *, remove_topics: b
     upgrade(url)
     database = open_database(url)
     cleanup.callback(database.engine.dispose)
-    registry = ModelRegistry(database, settings.models)
+    registry = open_registry(settings, database, registers=True)
     detector, policy = registry.champion(MODEL_NAME), registry.champion(POLICY_NAME)
     real = detector or policy
     if real is not None and (detector is None or detector.promoted_why != MADE_BY_DEMO):
@@ -215,7 +216,7 @@ def first_detector(
             time_budget_seconds=TRAINING_SECONDS,
             seed=config.seed,
         ),
-        ModelRegistry(database, settings.models),
+        open_registry(settings, database, registers=True),
         database,
         quality=None,
         promote=MADE_BY_DEMO,

@@ -14,10 +14,10 @@ import msgspec
 
 from ops.clock import utc_now
 from ops.demo.prepare import MADE_BY_DEMO
+from ops.model_registry import open_registry
 from ops.service import LOOPBACK, ServerCommand, Service, free_port, start_service
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
-from storage.registry import ModelRegistry
 from streams.policy_watch import POLICY_NAME
 
 #: Seconds of live slates before the first lesson, and between the end of one and the next.
@@ -34,7 +34,7 @@ class Teacher:
         #: How it stands, for the view.
         self.note = "collects slates"
         self._settings = settings
-        self._registry = ModelRegistry(database, settings.models)
+        self._registry = open_registry(settings, database)
         self._folder = folder
         self._clock = clock
         self._next_at = clock() + FIRST_LESSON

@@ -8,18 +8,18 @@ from ops.clock import utc_now
 from ops.compose import read_rates
 from ops.jobs.compress import CompressionOutcome, CompressionRules, compress_champion
 from ops.jobs.retrain import Workplace, name_of
+from ops.model_registry import open_registry
 from ops.progress import progress_bar
 from ops.settings import Settings
 from ops.terminal import print_json
 from storage.database import open_database
-from storage.registry import ModelRegistry
 
 
 def run_compression(settings: Settings, rules: CompressionRules, *, as_json: bool) -> None:
-    """Raises AlreadyRunning, CannotCompress, DatabaseUnavailable, TrainingRefused."""
+    """Raises AlreadyRunning, CannotCompress, CannotSign, DatabaseUnavailable, TrainingRefused."""
     database = open_database(settings.database.get_secret_value())
     database.check()
-    registry = ModelRegistry(database, settings.models)
+    registry = open_registry(settings, database, registers=True)
     with progress_bar(as_json) as progress:
         work = Workplace(database, registry, read_rates(settings.rates), utc_now, progress)
         outcome = compress_champion(work, rules)

@@ -24,6 +24,7 @@ from ops.jobs.train import TRAINED_UNTIL, recorded_run, register_detector, train
 from storage.checkpoints import CheckpointFile
 from storage.database import Database
 from storage.exclusive import exclusively
+from storage.model_trust import checkpoint_key
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
 from storage.training_data import HistoryCut, cut_now, fail_abandoned_runs, finish_training_run, unfinished_run
 from streams.detection import MODEL_NAME
@@ -113,7 +114,7 @@ def retrain_once(work: Workplace, rules: RetrainingRules) -> Outcome:
     with exclusively(work.database, LOCK) as still_held:
         place = place_of(work, rules)
         fail_abandoned_runs(work.database, MODEL_NAME, JOB, work.clock(), ABANDONED)
-        checkpoint = CheckpointFile(work.registry.root, place.checkpoint)
+        checkpoint = checkpoint_of(work, place)
         with recorded_run(work.database, as_json(rules) | place.as_json(), work.clock) as run_id:
             try:
                 outcome = pass_over(work, rules, place, checkpoint, still_held, run_id)
@@ -137,12 +138,16 @@ def place_of(work: Workplace, rules: RetrainingRules) -> Place:
     now, left = work.clock(), unfinished_run(work.database, MODEL_NAME, JOB)
     if left is not None and "checkpoint" in left:
         place = Place(HistoryCut.from_json(left["cut"]), left["checkpoint"])
-        checkpoint = CheckpointFile(work.registry.root, place.checkpoint)
+        checkpoint = checkpoint_of(work, place)
         same_rules = left == json.loads(json.dumps(as_json(rules) | place.as_json()))
         if same_rules and now - place.cut.until <= GOES_ON_WITHIN and checkpoint.exists():
             return place
         checkpoint.remove()
     return Place(cut_now(work.database, now), uuid4().hex)
+
+
+def checkpoint_of(work: Workplace, place: Place) -> CheckpointFile:
+    return CheckpointFile(work.registry.root, place.checkpoint, checkpoint_key(work.registry.trust.signer))
 
 
 def pass_over(

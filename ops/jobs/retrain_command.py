@@ -29,6 +29,7 @@ from ops.jobs.retrain_policy import LOCK as POLICY_LOCK
 from ops.jobs.retrain_policy import PolicyOutcome, PolicyRules, PolicyWorkplace, retrain_policy_once
 from ops.jobs.retrain_schedule import Learner, Schedule, retrain_until_stopped, stoppable, stopped_by_signals
 from ops.jobs.train import train_on_one_thread
+from ops.model_registry import open_registry
 from ops.progress import progress_bar
 from ops.settings import Settings
 from storage.database import Database, open_database
@@ -162,7 +163,7 @@ def open_work(settings: Settings, processes: Processes, as_json: bool) -> Iterat
     stopping = stopped_by_signals()
     database = open_database(settings.database.get_secret_value())
     database.check()
-    yield Work(settings, database, ModelRegistry(database, settings.models), processes, stopping, as_json)
+    yield Work(settings, database, open_registry(settings, database, registers=True), processes, stopping, as_json)
 
 
 def parse_span(text: str, option: str = "--every") -> timedelta:

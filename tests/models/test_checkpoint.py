@@ -4,9 +4,15 @@ own."""
 import logging
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
+from models.checkpoint import TrainingState, UnusableCheckpoint
+from models.detector import Detector, DetectorConfig
 from models.sequences import TrainingConfig
+from models.tensor_file import read_tensor_file
 from models.train_detector import TrainingResult, train
 from tests.models.synthetic import History, history
 
@@ -91,3 +97,26 @@ def test_a_checkpoint_of_another_history_is_ignored(past: History, caplog: pytes
         trained(other, kept)
     trained(past, Kept(all=kept.all))
     assert "it is of another training" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer.0.exp_avg", torch.zeros(3)),
+        ("optimizer.999.exp_avg", torch.zeros(3)),
+        ("weights.mean_F", torch.zeros(3)),
+    ],
+)
+def test_tensors_of_another_network_are_refused_before_anything_is_changed(name: str, value: torch.Tensor) -> None:
+    """The optimizer itself takes any shape, and fails at its first step."""
+    detector = Detector(DetectorConfig(hidden=8))
+    state = TrainingState(detector, torch.optim.Adam(detector.parameters()), np.random.default_rng(0))
+    sum((parameter.sum() for parameter in detector.parameters()), torch.zeros(())).backward()
+    state.optimizer.step()
+    text, tensors = read_tensor_file(state.to_bytes("this training"))
+    state.restore(state.to_bytes("this training"), "this training")
+    forged = safetensors.torch.save(tensors | {name: value}, {"headgate": text})
+    before = state.to_bytes("this training")
+    with pytest.raises(UnusableCheckpoint, match="another network"):
+        state.restore(forged, "this training")
+    assert state.to_bytes("this training") == before

@@ -9,8 +9,10 @@ from typer.testing import CliRunner, Result
 
 from models.sequences import TrainingRefused
 from ops.cli import cli
+from ops.jobs.model_keys import KeyFileRefused
 from storage.database import open_database, upgrade
-from storage.registry import ModelInUse, ModelRegistry, UnknownModel
+from storage.model_trust import CannotSign, key_id, new_signing_key, public_text, signing_key_of
+from storage.registry import ModelInUse, ModelRegistry, UnknownModel, UntrustedModel
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -136,4 +138,45 @@ def test_a_champion_that_cannot_be_read_is_not_compressed_and_an_unknown_method_
     with pytest.raises(TrainingRefused, match="the champion fraud:2 cannot be compared with"):
         run("compress", "--method", "prune", "--hidden", "8")
     assert run("compress", "--method", "zip").exit_code == 2
+    assert len(registry.list()) == 3
+
+
+def test_a_pair_of_keys_is_made_once_and_only_its_owner_may_read_the_private_one(tmp_path: Path) -> None:
+    file = tmp_path / "signing.key"
+    shown = run("keys", str(file)).output
+    private = file.read_text().strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert private not in shown
+    key = signing_key_of(private)
+    assert f"HEADGATE_MODEL_VERIFY_KEYS={public_text(key)}\n" in shown
+    assert key_id(key.public_key()) in shown
+    with pytest.raises(KeyFileRefused, match="File exists; name a new file"):
+        run("keys", str(file))
+    assert file.read_text().strip() == private
+
+
+def test_a_version_is_signed_by_command_and_from_then_on_promoted_where_signatures_are_asked_for(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = new_signing_key()
+    key = signing_key_of(private)
+    assert run("sign", "fraud:3").exit_code == 1
+    monkeypatch.setenv("HEADGATE_MODEL_VERIFY_KEYS", public_text(key))
+    with pytest.raises(UntrustedModel, match="fraud:3 is not signed"):
+        run("promote", "fraud:3")
+    monkeypatch.setenv("HEADGATE_MODEL_SIGNING_KEY", private)
+    named = key_id(key.public_key())
+    assert run("sign", "fraud:3").output == f"fraud:3 is signed with key {named}\n"
+    assert json.loads(run("show", "fraud:3", "--json").output)["signing_key"] == named
+    monkeypatch.delenv("HEADGATE_MODEL_SIGNING_KEY")
+    assert run("promote", "fraud:3").output == "fraud:3 is the champion\n"
+
+
+def test_who_asks_for_signatures_and_cannot_sign_is_told_before_anything_is_trained(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADGATE_MODEL_VERIFY_KEYS", public_text(signing_key_of(new_signing_key())))
+    for command in (["train"], ["retrain", "--once"], ["models", "compress"]):
+        result = CliRunner().invoke(cli, command)
+        assert isinstance(result.exception, CannotSign), command
     assert len(registry.list()) == 3
