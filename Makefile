@@ -5,6 +5,7 @@
 #   make test              all checks, and all tests against real services
 #   make check             the quick part: style, types, layers, and the tests that need no service
 #   make test-benchmarks   the tests that need the packages that recommendation is compared with
+#   make sbom              a bill of materials of the product (CycloneDX), headgate.cdx.json
 #   make bench             throughput against stock Faust, Quix Streams and Bytewax
 #   make clean-environment remove the cached environments
 
@@ -15,7 +16,7 @@ GIVEN := $(HEADGATE_TEST_KAFKA)$(HEADGATE_TEST_DATABASE)$(HEADGATE_TEST_REDIS)
 AT_ONCE := $(if $(GIVEN),,--numprocesses 2 --no-loadscope-reorder)
 # -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
-.PHONY: demo test check test-benchmarks bench environment benchmark-environment style clean-environment
+.PHONY: demo test check test-benchmarks sbom bench environment benchmark-environment style clean-environment
 .NOTPARALLEL:
 
 demo: environment
@@ -30,6 +31,10 @@ check: environment style
 
 test-benchmarks: benchmark-environment
 	.venv-benchmarks/bin/python -m pytest -m benchmarks
+
+sbom: environment
+	@$(PYTHON) -I ops/environment.py --sbom
+	$(RUN)/python -m ops.sbom headgate.cdx.json
 
 bench: environment
 	@$(RUN)/headgate bench throughput $(if $(JSON),--json)

@@ -1,8 +1,8 @@
 """The parts of docs/ that repeat what the code says: settings, commands, metrics and asyncapi.json, rendered from the
-code.
+code, and the licences of what is installed.
 
 `python -m ops.documentation` writes them; a test fails while one says something else. A page has its own words around
-the generated part, which lies between two comments; asyncapi.json is generated whole.
+the generated part, which lies between two comments; asyncapi.json and licences.md are generated whole.
 """
 
 import re
@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.testing import CliRunner
 
-from ops import asyncapi
+from ops import asyncapi, licences
 from ops.cli import cli
 from ops.dashboard.metrics import DashboardMetrics
 from ops.health_server import ReadinessMetric
@@ -32,6 +32,7 @@ BEGIN = f"<!-- Generated from the code; to write it again: {COMMAND} -->\n"
 END = "<!-- End of the generated part -->\n"
 HELP_WIDTH = 110
 ASYNCAPI_FILE = "asyncapi.json"
+LICENCES_FILE = "licences.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ def main() -> None:
         print(f"docs/{name} is up to date")
     (DOCS / ASYNCAPI_FILE).write_text(asyncapi_document())
     print(f"docs/{ASYNCAPI_FILE} is up to date")
+    (DOCS / LICENCES_FILE).write_text(licences.page())
+    print(f"docs/{LICENCES_FILE} is up to date")
 
 
 def _leaves(command: Any, path: str) -> Iterator[str]:

@@ -11,6 +11,9 @@ recommendation compare with: a third layer in the cache, on top of the first. Tw
 not used (TensorFlow, Jupyter, a `gym` that no longer installs), so constraints-recommendation.txt lists the layer
 whole, and pip adds nothing to it.
 
+`--sbom` prepares what writes the bill of materials (ops/sbom.py), in a layer of its own, so that the product's does not
+have it; constraints-sbom.txt lists it whole.
+
 Run as a script by the Makefile, before any dependency exists: standard library only, readable by any Python 3.
 Uses pip with the user's own settings (index, proxies, certificates). `--remove` undoes all layers.
 """
@@ -37,6 +40,7 @@ COMPLETE = "headgate-complete"  # written last into the shared environment; with
 MADE_FROM = "headgate-made-from"  # in .venv: says that it is ours, and what it was made from
 OWN, BENCHMARKS = ".venv", ".venv-benchmarks"  # folders of this checkout
 BENCHMARK_PACKAGES = "constraints-recommendation.txt"
+SBOM_PACKAGES = "constraints-sbom.txt"
 
 LAUNCHER = """#!/bin/sh
 exec "{python}" "{script}" "$@"
@@ -97,6 +101,11 @@ def benchmark_environment_folder(base: Path) -> Path:
     return base.with_name("%s-benchmarks-%s" % (base.name, digest))
 
 
+def sbom_environment_folder() -> Path:
+    digest = hashlib.sha256((CHECKOUT / SBOM_PACKAGES).read_bytes()).hexdigest()[:16]
+    return environments_folder() / ("cp%d%d-%s-sbom-%s" % (*sys.version_info[:2], platform.machine(), digest))
+
+
 def site_packages(environment: Path) -> Path:
     return environment / "lib" / ("python%d.%d" % sys.version_info[:2]) / "site-packages"
 
@@ -129,6 +138,11 @@ def build_benchmark_environment(environment: Path, base: Path) -> None:
     begin_environment(environment, "for benchmarks; half a gigabyte, a minute")
     (site_packages(environment) / "headgate-base.pth").write_text(add_packages_of(base))
     install(environment, ["--no-deps", "--requirement", str(CHECKOUT / BENCHMARK_PACKAGES)], "1 GB")
+
+
+def build_sbom_environment(environment: Path) -> None:
+    begin_environment(environment, "for the bill of materials; some megabytes, seconds")
+    install(environment, ["--no-deps", "--requirement", str(CHECKOUT / SBOM_PACKAGES)], "100 MB")
 
 
 def begin_environment(environment: Path, cost: str) -> None:
@@ -262,10 +276,20 @@ def prepare_benchmarks(base: Path, project: Project) -> None:
     make_checkout_environment(CHECKOUT / BENCHMARKS, environment, project)
 
 
+def prepare_sbom() -> None:
+    use_a_supported_python()
+    environment = sbom_environment_folder()
+    with locked(environment.with_suffix(".lock")):
+        if not is_usable(environment):
+            build_sbom_environment(environment)
+
+
 def main() -> int:
     try:
         if sys.argv[1:] == ["--remove"]:
             remove()
+        elif sys.argv[1:] == ["--sbom"]:
+            prepare_sbom()
         else:
             prepare(with_benchmarks=sys.argv[1:] == ["--benchmarks"])
     except CannotPrepare as problem:

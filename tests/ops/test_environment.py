@@ -72,6 +72,7 @@ def make_checkout(folder: Path) -> Path:
     (folder / "pyproject.toml").write_text(PROJECT)
     (folder / "constraints.txt").write_text("tiny-dependency==1.0\n")
     (folder / "constraints-recommendation.txt").write_text("tiny-benchmark==1.0\n")
+    (folder / "constraints-sbom.txt").write_text("tiny-benchmark==1.0\n")
     return folder
 
 
@@ -143,6 +144,25 @@ def test_benchmarks_get_a_layer_of_their_own_on_top_that_the_main_environment_do
 
     prepare(checkout, wheels, cache, "--remove")
     assert not benchmarks.parents[1].exists()
+
+
+def test_what_writes_the_bill_of_materials_has_an_environment_without_anything_of_the_products(
+    tmp_path: Path, wheels: Path
+) -> None:
+    cache = tmp_path / "cache"
+    checkout = make_checkout(tmp_path / "clone")
+
+    built = prepare(checkout, wheels, cache, "--sbom")
+    again = prepare(make_checkout(tmp_path / "second"), wheels, cache, "--sbom")
+
+    assert built.returncode == again.returncode == 0, built.stderr
+    assert "for the bill of materials" in built.stderr
+    assert again.stderr == ""
+    assert not (checkout / ".venv").exists()
+    (environment,) = (path for path in (cache / "headgate" / "environments").iterdir() if path.is_dir())
+    python = environment / "bin" / "python"
+    assert subprocess.run([python, "-c", "import tiny_benchmark"], cwd=tmp_path).returncode == 0
+    assert subprocess.run([python, "-c", "import tiny_dependency"], cwd=tmp_path, capture_output=True).returncode == 1
 
 
 def test_changed_constraints_get_an_environment_of_their_own(tmp_path: Path, wheels: Path) -> None:

@@ -1,0 +1,162 @@
+"""Under which licences the packages stand that are installed with Headgate, and whether each is fine for a product
+under Apache-2.0: docs/licences.md, written by `python -m ops.documentation`, held by a test to what is installed.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution
+
+from ops.distributions import installed, licence_of, needed, product_requirements
+from ops.vendored import vendored_libraries
+
+#: SPDX ids that ask for no more than to be named. MPL-2.0 asks more of who changes its files, which nobody does here;
+#: the two of ours stand for "a BSD licence" and Repoze's, which is one with a word on trademarks.
+ALLOWED = {
+    *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MIT-CMU"),
+    *("MPL-2.0", "PSF-2.0", "Zlib", "LicenseRef-BSD", "LicenseRef-Repoze"),
+}
+ALLOWED_WITH = {"LLVM-exception"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A package that would not pass, and why it may be installed. licence: where the package does not say."""
+
+    packages: str
+    licence: str
+    why: str
+
+
+NVIDIA = "LicenseRef-NVIDIA-Proprietary"
+EXEMPTIONS = (
+    Exemption(
+        r"psycopg|psycopg-binary",
+        "LGPL-3.0-only",
+        "used as it is, as a library of its own that can be replaced: what LGPL asks for; nothing of it is in our code",
+    ),
+    Exemption(
+        r"nvidia-[\w-]+|cuda-toolkit",
+        NVIDIA,
+        "libraries of CUDA that torch's wheels for Linux bring along, under NVIDIA's terms, which allow to pass them "
+        "on with a program; the image for CPUs has none",
+    ),
+    Exemption(r"bytewax", "Apache-2.0", "does not say so in its metadata; for benchmarks only"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """Of a package. expression: SPDX; why: where it is an exemption; problem: where it is not fine."""
+
+    package: str
+    expression: str
+    product: bool
+    why: str | None = None
+    problem: str | None = None
+
+
+def licences() -> Iterator[Licence]:
+    """Of everything that is installed here, in the order of names."""
+    there = installed()
+    product = needed(product_requirements(), there)
+    for name, distribution in there.items():
+        yield judged(name, distribution, name in product)
+
+
+def judged(name: str, distribution: Distribution, product: bool) -> Licence:
+    found = licence_of(distribution)
+    if found is not None and is_allowed(found):
+        return Licence(name, found, product)
+    for exemption in EXEMPTIONS:
+        if re.fullmatch(exemption.packages, name) and found in (None, exemption.licence):
+            return Licence(name, exemption.licence, product, why=exemption.why)
+    problem = "does not say its licence" if found is None else f"{found} is not among those that are allowed"
+    return Licence(name, found or "unknown", product, problem=f"{name}: {problem} (ops/licences.py)")
+
+
+def is_allowed(expression: str) -> bool:
+    """Whether one of the ways to take an SPDX expression is allowed; false for what is no expression."""
+    words = re.findall(r"[()]|[\w.+-]+", expression)
+    if re.sub(r"\s", "", expression) != "".join(words):
+        return False
+    try:
+        allowed = _either(words)
+    except IndexError:
+        return False
+    return allowed and not words
+
+
+def _either(words: list[str]) -> bool:
+    found = _both(words)
+    while words and words[0].upper() == "OR":
+        words.pop(0)
+        found = _both(words) or found
+    return found
+
+
+def _both(words: list[str]) -> bool:
+    found = _one(words)
+    while words and words[0].upper() == "AND":
+        words.pop(0)
+        found = _one(words) and found
+    return found
+
+
+def _one(words: list[str]) -> bool:
+    word = words.pop(0)
+    if word == "(":
+        found = _either(words)
+        return words.pop(0) == ")" and found
+    found = word in ALLOWED
+    if words and words[0].upper() == "WITH":
+        words.pop(0)
+        found = words.pop(0) in ALLOWED_WITH and found
+    return found
+
+
+def page() -> str:
+    """docs/licences.md, whole."""
+    rows = list(licences())
+    lines = [HEADING, *(_row(row) for row in rows if row.product), "", OTHERS]
+    lines += [_row(row) for row in rows if not row.product]
+    lines += ["", VENDORED]
+    lines += [f"| {one.name} | {one.licence} | `{one.licence_file}` |" for one in vendored_libraries()]
+    lines += ["", EXCEPTIONS]
+    lines += [_exemption(each, [row.package for row in rows if row.why == each.why]) for each in EXEMPTIONS]
+    return "\n".join(lines) + "\n"
+
+
+def _row(row: Licence) -> str:
+    return f"| {row.package} | {row.expression} |"
+
+
+def _exemption(exemption: Exemption, packages: list[str]) -> str:
+    return f"| {', '.join(packages)} | {exemption.licence} | {exemption.why} |"
+
+
+HEADING = f"""# Licences
+
+Headgate stands under [Apache-2.0](../LICENSE). This page lists what is installed with it on Linux x86-64, generated by
+`python -m ops.documentation`; a test holds every installed package to it. Versions are in the bill of materials
+(`make sbom`, [security](security.md#supply-chain-and-images)). `LicenseRef-BSD`: the package says BSD and not which;
+its own text does. Allowed without a word:
+
+{", ".join(f"`{name}`" for name in sorted(ALLOWED))}.
+
+## The product
+
+| package | licence |
+| --- | --- |"""
+OTHERS = """## Only for the demo, tests and benchmarks
+
+| package | licence |
+| --- | --- |"""
+VENDORED = """## Kept in the console
+
+| library | licence | text |
+| --- | --- | --- |"""
+EXCEPTIONS = """## Exceptions
+
+| packages | licence | why |
+| --- | --- | --- |"""
