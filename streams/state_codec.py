@@ -90,7 +90,7 @@ def _texts(name: str, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
 
 def _texts_of(arrays: Arrays, name: str) -> list[str]:
     data, ends = arrays[name].tobytes(), arrays[f"{name}.ends"].tolist()
-    if sorted(ends) != ends or (ends[-1] if ends else 0) != len(data):
+    if sorted(ends) != ends or (ends[-1] if ends else 0) != len(data) or (ends and ends[0] < 0):
         raise ValueError(f"{name}: the texts do not follow each other")  # nor may they be more than there is
     return [data[begin:end].decode() for begin, end in zip([0, *ends], ends, strict=False)]
 

@@ -91,6 +91,23 @@ def test_a_file_that_is_not_the_registered_one_is_refused(
         registry.load(record)
 
 
+def test_a_file_that_grew_is_not_read_further_than_what_was_registered(registry: ModelRegistry, folder: Path) -> None:
+    record = register(registry)
+    with (folder / record.artifact).open("ab") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(CorruptModel, match="it has more than 700 bytes"):
+        registry.load(record)
+
+
+def test_a_file_beyond_what_is_ever_read_is_not_registered(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.registry.MOST_BYTES", len(DATA) - 1)
+    with pytest.raises(ValueError, match="a model of 700 bytes is larger than 699"):
+        register(registry)
+    assert registry.list() == []
+
+
 def test_an_unknown_version_says_where_the_known_ones_are(registry: ModelRegistry) -> None:
     with pytest.raises(UnknownModel, match=r"detector:7 is not registered; see `headgate models list`"):
         registry.get("detector", 7)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +13,11 @@ import fsspec
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from storage.array_files import DTYPES, array_file_pieces, arrays_of_file
+from storage.array_files import DTYPES, BadArrayFile, array_file_pieces, arrays_of_file
 from storage.database import Database
 from storage.progress import Advance, advance, claim_partitions
 from storage.snapshots import (
@@ -105,6 +106,34 @@ def test_arrays_of_any_order_in_memory_come_back_in_that_of_their_shape() -> Non
     turned = {"turned": ARRAYS["hidden"].T, "every second": ARRAYS["counts"][::2], "big": np.arange(4, dtype=">i8")}
     found = arrays_of_file(b"".join(array_file_pieces(turned)))
     assert all(np.array_equal(found[name], array) for name, array in turned.items())
+
+
+ARRAY_FILE = b"".join(array_file_pieces(ARRAYS))
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, len(ARRAY_FILE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_array_file_is_refused_or_holds_no_more_than_its_bytes(damage: list[tuple[int, int]]) -> None:
+    data = bytearray(ARRAY_FILE)
+    for place, value in damage:
+        data[place] = value
+    with suppress(BadArrayFile):
+        assert sum(array.nbytes for array in arrays_of_file(data).values()) < len(data)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(list(DTYPES)),
+    st.lists(st.integers(-(2**70), 2**70) | st.integers(-2, 9), max_size=70),
+    st.tuples(st.integers(-9, 99), st.integers(-9, 2**70)),
+)
+def test_any_shape_that_a_header_claims_is_refused_or_that_of_its_bytes(
+    dtype: str, shape: list[int], offsets: tuple[int, int]
+) -> None:
+    header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}).encode()
+    with suppress(BadArrayFile):
+        found = arrays_of_file(len(header).to_bytes(8, "little") + header + bytes(32))["a"]
+        assert found.nbytes == 32
 
 
 def test_what_was_written_is_read(files: SnapshotFiles) -> None:

@@ -88,6 +88,24 @@ def test_a_segment_that_lacks_something_is_an_error(name: str) -> None:
             changes_of(arrays | {name: arrays[name][:1]}, {"a": ROW})
 
 
+@given(st.lists(st.integers(-3, 9) | st.integers(-(2**63), 2**63 - 1), max_size=6))
+def test_ends_of_texts_that_go_to_and_fro_are_an_error(ends: list[int]) -> None:
+    """Else a small file would be as many copies of its texts as it has ends."""
+    arrays = segment_arrays(Changes({"a": packed_entities([], 0, 1)}, {"a": ["xy", "z"]}), ACTIVE)
+    forged = arrays | {"a.gone.ends": np.array(ends, np.int64)}
+    if sorted(ends) == ends and ends and ends[-1] == 3 and ends[0] >= 0:
+        assert "".join(changes_of(forged, {"a": ROW})[0].gone["a"]) == "xyz"
+    else:
+        with pytest.raises(BadState):
+            changes_of(forged, {"a": ROW})
+
+
+def test_a_state_that_claims_more_than_any_has_is_an_error() -> None:
+    claims = (2**32 - 1).to_bytes(4, "little") + bytes(16)
+    with pytest.raises(BadState, match="the state of 'a' claims 4,294,967,295 bytes"):
+        packed_of(["a"], np.zeros(1, np.int64), [claims], ROW, ACTIVE, 0)
+
+
 def test_rows_of_another_type_are_an_error() -> None:
     arrays = segment_arrays(Changes({"a": packed_entities(["x", "y"], 5, 1)}), ACTIVE)
     with pytest.raises(BadState):
