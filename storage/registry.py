@@ -161,8 +161,9 @@ class ModelRegistry:
         return self._one(Model.name == name, Model.alias == SHADOW)
 
     def before(self, champion: ModelRecord) -> ModelRecord | None:
-        """The version that was champion before this one, past those that were withdrawn."""
-        return self._one(*_was_champion(champion.name, champion), newest_promotion=True)
+        """The version that was champion before this one, past those that were withdrawn or are not trusted."""
+        with self._database.reading() as connection:
+            return self._before(connection, champion.name, champion)
 
     def get(self, name: str, version: int) -> ModelRecord:
         record = self._one(Model.name == name, Model.version == version)
@@ -193,9 +194,10 @@ class ModelRegistry:
         return self.get(name, version)
 
     def rollback(self, name: str, why: str, clock: Clock) -> ModelRecord:
-        """Makes the version that was champion before the present one the champion again. Raises UnknownModel,
-        UntrustedModel."""
-        before = self._one(*_was_champion(name, self.champion(name)), newest_promotion=True)
+        """Makes the version that was champion before the present one the champion again. Raises UnknownModel."""
+        champion = self.champion(name)
+        with self._database.reading() as connection:
+            before = self._before(connection, name, champion)
         if before is None:
             raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
         return self.promote(name, before.version, why, clock)
@@ -207,7 +209,7 @@ class ModelRegistry:
 
         def change(connection: Connection) -> int | None:
             is_champion = connection.execute(_columns().where(*_is(record), Model.alias == CHAMPION)).first()
-            before = connection.execute(_newest_of(_was_champion(record.name, record))).first()
+            before = self._before(connection, record.name, record)
             if is_champion and not before:
                 return None
             taken_out = _take_out(connection, record, clock(), why, _in_good_standing())
@@ -215,7 +217,7 @@ class ModelRegistry:
                 return None
             reason = f"automatic rollback from {record}: {why}"
             _set_alias(connection, record.name, before.version, CHAMPION, clock(), reason)
-            return int(before.version)
+            return before.version
 
         version = self._change(change)
         return None if version is None else self.get(record.name, version)
@@ -253,10 +255,8 @@ class ModelRegistry:
 
     def refuse_untrusted(self, record: ModelRecord) -> None:
         """Raises UntrustedModel where signatures are asked for and this version has none that is good."""
-        found = record.signature, record.signing_key
-        signature = None if found[0] is None or found[1] is None else Signature(found[0], found[1])
         try:
-            self.trust.check(record, signature)
+            self.trust.check(record, _signature_of(record))
         except NotTrusted as refusal:
             self._on_untrusted(record.name)
             raise UntrustedModel(str(refusal)) from refusal
@@ -301,11 +301,29 @@ class ModelRegistry:
         self._files.pipe_file(unfinished, data)
         self._files.mv(unfinished, path)
 
-    def _one(self, *conditions: Any, newest_promotion: bool = False) -> ModelRecord | None:
-        statement = _newest_of(conditions) if newest_promotion else _columns().where(*conditions)
+    def _one(self, *conditions: Any) -> ModelRecord | None:
         with self._database.reading() as connection:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(_columns().where(*conditions)).one_or_none()
         return None if row is None else ModelRecord(**row._mapping)
+
+    def _before(self, connection: Connection, name: str, champion: ModelRecord | None) -> ModelRecord | None:
+        """The newest that was champion before this one and may be again."""
+        newest_first = (Model.promoted_at.desc(), Model.version.desc())
+        rows = connection.execute(_columns().where(*_was_champion(name, champion)).order_by(*newest_first)).all()
+        for row in rows:
+            record = ModelRecord(**row._mapping)
+            try:
+                self.trust.check(record, _signature_of(record))
+            except NotTrusted:
+                continue
+            return record
+        return None
+
+
+def _signature_of(record: ModelRecord) -> Signature | None:
+    if record.signature is None or record.signing_key is None:
+        return None
+    return Signature(record.signature, record.signing_key)
 
 
 def _signed(signature: Signature | None) -> dict[str, str | None]:
@@ -316,10 +334,6 @@ def _signed(signature: Signature | None) -> dict[str, str | None]:
 
 def _columns() -> Any:
     return select(*(getattr(Model, name) for name in ModelRecord.__dataclass_fields__))
-
-
-def _newest_of(conditions: Sequence[Any]) -> Any:
-    return _columns().where(*conditions).order_by(Model.promoted_at.desc(), Model.version.desc()).limit(1)
 
 
 def _was_champion(name: str, champion: ModelRecord | None) -> tuple[Any, ...]:

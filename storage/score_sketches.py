@@ -22,6 +22,8 @@ from storage.tables import Alert, Prediction, ScoreSketch
 Counts = npt.NDArray[np.int64]
 #: How long an hour is kept.
 KEPT = timedelta(days=35)
+#: Far beyond the bins that there are: a row cannot be made into more memory than that.
+MOST_BINS_BYTES = 1 << 20
 
 
 _COLUMNS = (
@@ -158,7 +160,11 @@ def sketches_from(connection: Connection, hour: datetime | None) -> Iterator[Ske
 
 
 def _hour(row: Any) -> SketchHour:
-    bins = np.frombuffer(zlib.decompress(row.bins), "<i4").astype(np.int64)
+    unpacking = zlib.decompressobj()
+    unpacked = unpacking.decompress(row.bins, MOST_BINS_BYTES)
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"the scores of {row.model} at {row.hour} take more than {MOST_BINS_BYTES:,} bytes")
+    bins = np.frombuffer(unpacked, "<i4").astype(np.int64)
     return SketchHour(row.model, row.hour, row.events, row.flagged, row.opened, row.latest_at, bins)
 
 

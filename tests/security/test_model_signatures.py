@@ -80,10 +80,10 @@ def put_file_and_row(place: Place) -> None:
 
 
 def add_unsigned_version(place: Place) -> None:
-    """A version of one's own, registered as any other."""
-    registry = place.registry(ModelTrust())
+    """A version of one's own, registered as any other, after those of the place."""
+    registry, at = place.registry(ModelTrust()), NOON + timedelta(hours=2, minutes=30)
     registry.register(
-        "fraud", "detector", BLIND, feature_schema=FEATURE_SCHEMA, metrics={}, clock=lambda: NOON, alias="champion"
+        "fraud", "detector", BLIND, feature_schema=FEATURE_SCHEMA, metrics={}, clock=lambda: at, alias="champion"
     )
 
 
@@ -202,6 +202,19 @@ def test_going_back_to_an_older_signed_version_is_allowed(place: Place) -> None:
     registry = place.registry()
     record = champion(place, registry)
     assert (record.version, TrainedDetector.from_bytes(registry.load(record)).network.config.hidden) == (1, 8)
+
+
+def test_going_back_passes_over_what_is_not_signed(place: Place) -> None:
+    """Else a rollback, by hand or by itself, would make a champion that no worker loads."""
+    add_unsigned_version(place)
+    place.registered(untrained(hidden=16).to_bytes(), 3)
+    registry = place.registry()
+    fourth = champion(place, registry)
+    assert str(registry.before(fourth)) == "fraud:2"
+    withdrawn = registry.withdraw(fourth, "its scores are no numbers", lambda: NOON + timedelta(hours=4))
+    assert str(withdrawn) == "fraud:2"
+    registry.promote("fraud", 1, "by hand", lambda: NOON + timedelta(hours=5))
+    assert str(registry.rollback("fraud", "worse", lambda: NOON + timedelta(hours=6))) == "fraud:2"
 
 
 def test_a_version_that_was_there_before_the_key_is_signed_only_while_its_file_is_the_registered_one(

@@ -1,9 +1,11 @@
 """Counts of scores in SQL: they add up, a repeated write adds nothing, what was not written can be counted again."""
 
+import zlib
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from storage.database import Database
 from storage.score_sketches import (
@@ -14,6 +16,7 @@ from storage.score_sketches import (
     predictions_between,
     sketches_from,
 )
+from storage.tables import ScoreSketch
 from tests.storage.rows import NOON, RowMaker
 
 HOUR = timedelta(hours=1)
@@ -87,3 +90,11 @@ def test_predictions_are_read_by_model_with_what_opened_an_alert(database: Datab
         "fraud:2": ([0.8], [True], [False]),
     }
     assert found["fraud:1"].occurred_at.tolist() == [pytest.approx(NOON.timestamp() * 1000)]
+
+
+def test_a_row_that_unpacks_to_more_than_any_sketch_is_refused(database: Database) -> None:
+    add(database, 10, counted(3))
+    with database.begin() as connection:
+        connection.execute(update(ScoreSketch).values(bins=zlib.compress(bytes(16 << 20))))
+    with pytest.raises(ValueError, match=r"take more than 1,048,576 bytes"):
+        totals(database)
