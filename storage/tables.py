@@ -602,3 +602,16 @@ class RelayCursor(Base):
     epoch: Mapped[int]
     position: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class AuditLog(Base):
+    """What somebody did. Only added to: the database refuses to change or to remove a row."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    at: Mapped[datetime]
+    who: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]]

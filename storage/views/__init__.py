@@ -33,7 +33,9 @@ FIRST_QUERIES = {
     "v_models": "SELECT model, alias, created_at, promoted_at, promoted_why\nFROM v_models\n"
     "ORDER BY created_at DESC\nLIMIT 30",
 }
-VIEW_NAMES = ("event_labels", "slate_answers", *ANALYST_VIEWS)
+#: Who did what is not for every analyst: an administrator grants this one by itself (docs/sql.md).
+AUDIT_VIEW = "v_audit"
+VIEW_NAMES = ("event_labels", "slate_answers", *ANALYST_VIEWS, AUDIT_VIEW)
 READER_ROLE = "headgate_reader"
 
 #: Half of a 95 % interval of a ratio of sums over users; null for a single user.

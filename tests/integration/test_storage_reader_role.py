@@ -11,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from storage.database import Database, open_database, upgrade
 from storage.tables import Base
-from storage.views import ANALYST_VIEWS, READER_ROLE
+from storage.views import ANALYST_VIEWS, AUDIT_VIEW, READER_ROLE
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_reader_may_read_each_view(database: Database, view: str) -> None:
     assert as_reader(database, f"SELECT * FROM {view}") == []
 
 
-@pytest.mark.parametrize("table", [*Base.metadata.tables, "event_labels", "alembic_version"])
+@pytest.mark.parametrize("table", [*Base.metadata.tables, "event_labels", AUDIT_VIEW, "alembic_version"])
 def test_the_reader_may_not_read_a_table(database: Database, table: str) -> None:
     with pytest.raises(ProgrammingError, match="permission denied"):
         as_reader(database, f"SELECT * FROM {table}")
