@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ops.commands_audit import audit
 from ops.commands_bench import bench
 from ops.commands_dashboard import dashboard
 from ops.commands_data import HorizonDays, LabelsFile, Transactions, data
@@ -19,7 +20,7 @@ from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
 from ops.commands_retention import prune
 from ops.commands_simulate import simulate
-from ops.terminal import Json, fail, load_settings, print_json
+from ops.terminal import Json, cli_user, fail, load_settings, plain, print_json
 
 cli = typer.Typer(
     name="headgate",
@@ -143,7 +144,7 @@ def train(
         record, result = train_and_register(
             history,
             config,
-            registry,
+            registry.by(cli_user()),
             sql,
             quality=quality,
             promote="promoted by `headgate train --promote`" if promote else None,
@@ -309,7 +310,8 @@ def dead_letters_list(
         again = f"  replayed {letter.replayed_at:%Y-%m-%d %H:%M}" if letter.replayed_at else ""
         place = f"{letter.topic}/{letter.source_partition}@{letter.source_offset}"
         print(
-            f"{letter.recorded_at:%Y-%m-%d %H:%M:%S}  {place:28} {letter.error_code:14} {letter.error_message}{again}"
+            f"{letter.recorded_at:%Y-%m-%d %H:%M:%S}  {place:28} {letter.error_code:14} "
+            f"{plain(letter.error_message)}{again}"
         )
 
 
@@ -331,6 +333,7 @@ def dead_letters_replay(
         code=code,
         limit=limit,
         clock=utc_now,
+        who=cli_user(),
     )
     print(f"{sent} sent again" + (f", {len(partial)} kept only in part and left alone" if partial else ""))
 
@@ -345,6 +348,7 @@ def redis_rebuild() -> None:
     print(f"{rebuilt.alerts} alerts and {rebuilt.slates} slates written")
 
 
+cli.command("audit")(audit)
 cli.command("accept-loss")(accept_loss)
 cli.command("rescale")(rescale)
 cli.command("prune")(prune)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ops.terminal import Json, fail, load_settings, print_json
+from ops.terminal import Json, cli_user, fail, load_settings, print_json
 
 if TYPE_CHECKING:
     from storage.registry import ModelRecord, ModelRegistry
@@ -77,14 +77,16 @@ def models_shadow(
     off: Annotated[bool, typer.Option("--off", help="No version scores in the shadow any more.")] = False,
 ) -> None:
     """Have a version score live traffic beside the champion. Its predictions are stored and never alert."""
+    from ops.clock import utc_now
+
     if off:
         name = (version or "fraud").partition(":")[0]
-        ended = _registry().end_shadow(name)
+        ended = _registry().end_shadow(name, utc_now)
         print(f"{ended} is no shadow any more" if ended else f"no version of {name} was in the shadow")
         return
     if version is None:
         fail("name the version that is to score in the shadow, like fraud:3, or say --off")
-    record = _registry().start_shadow(*_name_and_version(version))
+    record = _registry().start_shadow(*_name_and_version(version), utc_now)
     print(f"{record} scores in the shadow of the champion")
 
 
@@ -153,7 +155,7 @@ def _registry() -> "ModelRegistry":
     from storage.database import open_database
 
     settings = load_settings()
-    return open_registry(settings, open_database(settings.database.get_secret_value()))
+    return open_registry(settings, open_database(settings.database.get_secret_value())).by(cli_user())
 
 
 def _standing(record: "ModelRecord") -> str:

@@ -4,6 +4,7 @@ Only ops reads settings; the layers below get plain values. Addresses that may h
 that they never show in a log or a traceback. The descriptions here are the documentation (`settings_table`).
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -80,6 +81,17 @@ def _model_signing_key(value: SecretStr) -> SecretStr:
 
 def _model_verify_keys(value: str) -> str:
     verify_keys_of(value)
+    return value
+
+
+def _addresses(value: str) -> str:
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        try:
+            ipaddress.ip_network(part)
+        except ValueError:
+            raise ValueError(
+                f"must be addresses or networks with commas, as 10.0.0.7,10.1.0.0/16; {part!r} is none"
+            ) from None
     return value
 
 
@@ -246,8 +258,13 @@ class Settings(BaseSettings):
     dashboard_port: int = Field(8080, ge=0, le=65_535, description="Port for the console; 0 takes a free one.")
     dashboard_tokens: Annotated[SecretStr, AfterValidator(_dashboard_tokens)] = Field(
         SecretStr(""),
-        description="Who may use the console: role=token pairs with commas, roles viewer, analyst and operator. "
-        "Default: whoever reaches it may do everything.",
+        description="Who may use the console: role=token or role:name=token with commas, roles viewer, analyst and "
+        "operator, tokens of 16 characters or more. Default: whoever reaches it may do everything.",
+    )
+    dashboard_proxies: Annotated[str, AfterValidator(_addresses)] = Field(
+        "",
+        description="Addresses or networks, with commas, of proxies in front of the console: what they say of who asks "
+        "(X-Forwarded-For) is believed. Default: nobody is believed.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="Log lines for people or for machines.")

@@ -2,10 +2,12 @@
 
 Files go to a folder or an object store (fsspec). A file is complete before its row exists; of a row only the alias
 changes, and what is kept with it. Whoever becomes champion is written to `model_updates` in the same transaction, for
-the relay to publish. No pickle: what the bytes mean is the models package's business.
+the relay to publish, and whoever changes an alias to the audit log. No pickle: what the bytes mean is the models
+package's business.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -16,11 +18,14 @@ import fsspec
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage.audit import AuditEntry, record_audit
 from storage.database import Database
 from storage.model_trust import ModelTrust, NotTrusted, Signature
 from storage.tables import Model, ModelUpdate, TrainingRun
 
 CHAMPION, SHADOW = "champion", "shadow"
+#: Who changes what nobody asked for: Headgate itself.
+SERVICE = "service"
 ATTEMPTS = 20
 #: Key of PostgreSQL's advisory lock.
 REGISTRY_LOCK = 4_815_162_344
@@ -115,7 +120,14 @@ class ModelRegistry:
         self.root = str(root)
         self.trust = trust
         self._on_untrusted = on_untrusted
+        self._who = SERVICE
         self._files, self._root = fsspec.core.url_to_fs(self.root)
+
+    def by(self, who: str) -> "ModelRegistry":
+        """The same in the hands of somebody: who changes aliases, for the audit log."""
+        other = copy(self)
+        other._who = who
+        return other
 
     def register(
         self,
@@ -148,7 +160,10 @@ class ModelRegistry:
                 made_by = update(TrainingRun).where(TrainingRun.run_id == run_id)
                 connection.execute(made_by.values(model_version=version))
             if alias is not None:
-                _set_alias(connection, name, version, alias, clock(), why)
+                moment = clock()
+                _set_alias(connection, name, version, alias, moment, why)
+                action = "model.promote" if alias == CHAMPION else f"model.{alias}"
+                self._record(connection, action, f"{name}:{version}", moment, why)
             return version
 
         return self.get(name, self._change(insert_next))
@@ -189,9 +204,7 @@ class ModelRegistry:
     def promote(self, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
         """Makes a version the champion; the champion before it keeps its row without the alias. Raises UnknownModel,
         UntrustedModel."""
-        self.refuse_untrusted(self.get(name, version))
-        self._change(lambda connection: _set_alias(connection, name, version, CHAMPION, clock(), why))
-        return self.get(name, version)
+        return self._make_champion("model.promote", name, version, why, clock)
 
     def rollback(self, name: str, why: str, clock: Clock) -> ModelRecord:
         """Makes the version that was champion before the present one the champion again. Raises UnknownModel."""
@@ -200,7 +213,7 @@ class ModelRegistry:
             before = self._before(connection, name, champion)
         if before is None:
             raise UnknownModel(f"no version of {name} was champion before; promote one with `headgate models promote`")
-        return self.promote(name, before.version, why, clock)
+        return self._make_champion("model.rollback", name, before.version, why, clock)
 
     def withdraw(self, record: ModelRecord, why: str, clock: Clock) -> ModelRecord | None:
         """Takes a version that misbehaves out of use. The record of the champion in its place, where this call made it
@@ -212,37 +225,60 @@ class ModelRegistry:
             before = self._before(connection, record.name, record)
             if is_champion and not before:
                 return None
-            taken_out = _take_out(connection, record, clock(), why, _in_good_standing())
-            if not (taken_out and is_champion and before):
+            moment = clock()
+            if not _take_out(connection, record, moment, why, _in_good_standing()):
+                return None
+            self._record(connection, "model.withdraw", str(record), moment, why)
+            if not (is_champion and before):
                 return None
             reason = f"automatic rollback from {record}: {why}"
-            _set_alias(connection, record.name, before.version, CHAMPION, clock(), reason)
+            _set_alias(connection, record.name, before.version, CHAMPION, moment, reason)
+            self._record(connection, "model.rollback", f"{record.name}:{before.version}", moment, reason)
             return before.version
 
         version = self._change(change)
         return None if version is None else self.get(record.name, version)
 
-    def start_shadow(self, name: str, version: int) -> ModelRecord:
+    def start_shadow(self, name: str, version: int, clock: Clock) -> ModelRecord:
         """Has a version score beside the champion, in place of another that did. Raises UnknownModel, ModelInUse,
         UntrustedModel."""
         record = self.get(name, version)
         if record.alias == CHAMPION:
             raise ModelInUse(f"{name}:{version} is the champion; it cannot be its own shadow")
         self.refuse_untrusted(record)
-        self._change(lambda connection: _set_alias(connection, name, version, SHADOW, None, None))
+
+        def change(connection: Connection) -> None:
+            _set_alias(connection, name, version, SHADOW, None, None)
+            self._record(connection, "model.shadow", f"{name}:{version}", clock(), None)
+
+        self._change(change)
         return self.get(name, version)
 
-    def end_shadow(self, name: str) -> ModelRecord | None:
+    def end_shadow(self, name: str, clock: Clock) -> ModelRecord | None:
         """Which version it was."""
         shadow = self.shadow(name)
-        if shadow is not None:
-            off = update(Model).where(*_is(shadow), Model.alias == SHADOW).values(alias=None)
-            self._change(lambda connection: connection.execute(off))
+        if shadow is None:
+            return None
+        off = update(Model).where(*_is(shadow), Model.alias == SHADOW).values(alias=None)
+
+        def change(connection: Connection) -> None:
+            connection.execute(off)
+            self._record(connection, "model.end_shadow", str(shadow), clock(), None)
+
+        self._change(change)
         return shadow
 
     def withdraw_shadow(self, shadow: ModelRecord, why: str, clock: Clock) -> bool:
         """Ends a shadow that misbehaves; false where it was none any more."""
-        return self._change(lambda connection: _take_out(connection, shadow, clock(), why, Model.alias == SHADOW))
+
+        def change(connection: Connection) -> bool:
+            moment = clock()
+            taken_out = _take_out(connection, shadow, moment, why, Model.alias == SHADOW)
+            if taken_out:
+                self._record(connection, "model.withdraw", str(shadow), moment, why)
+            return taken_out
+
+        return self._change(change)
 
     def sign(self, record: ModelRecord) -> ModelRecord:
         """Signs a version that is registered already, whose file is the one of its row. Raises CorruptModel,
@@ -279,6 +315,20 @@ class ModelRegistry:
         if sha256(data).hexdigest() != record.sha256:
             raise CorruptModel(f"{path} is not the file that was registered: its sha256 differs")
         return data
+
+    def _make_champion(self, action: str, name: str, version: int, why: str, clock: Clock) -> ModelRecord:
+        self.refuse_untrusted(self.get(name, version))
+
+        def change(connection: Connection) -> None:
+            moment = clock()
+            _set_alias(connection, name, version, CHAMPION, moment, why)
+            self._record(connection, action, f"{name}:{version}", moment, why)
+
+        self._change(change)
+        return self.get(name, version)
+
+    def _record(self, connection: Connection, action: str, model: str, moment: datetime, why: str | None) -> None:
+        record_audit(connection, AuditEntry(self._who, action, f"model:{model}", {"why": why}, moment))
 
     def _change(self, change: Callable[[Connection], Changed]) -> Changed:
         """One at a time, so that versions and sequences have no gaps; again where another process took the same

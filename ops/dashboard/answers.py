@@ -15,6 +15,7 @@ class Answer(BaseModel):
 
 
 class Session(Answer):
+    name: str
     role: Literal["viewer", "analyst", "operator"]
     tokens: bool = Field(description="Whether the console asks for tokens.")
 
@@ -320,3 +321,17 @@ class Health(Answer):
     ready: bool
     services: Services
     version: str
+
+
+class AuditEntry(Answer):
+    id: int
+    at: Utc
+    who: str = Field(description="`role:name` of a token, or `cli:` and the user of the operating system.")
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class AuditEntries(Answer):
+    entries: list[AuditEntry]
+    next: str | None

@@ -1,6 +1,7 @@
 """The application: routes, guards and pages around the sources it is given. Reads no settings, opens nothing."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +15,12 @@ from ops.dashboard.aggregates import Aggregates
 from ops.dashboard.context import Context
 from ops.dashboard.errors import ErrorBody, add_error_handlers, not_found
 from ops.dashboard.guards import Guards
+from ops.dashboard.limits import Limits
 from ops.dashboard.live import LiveHub
 from ops.dashboard.metrics import DashboardMetrics
 from ops.dashboard.neighbours import Neighbours
 from ops.dashboard.roles import Access
-from ops.dashboard.routes import alerts, data, dead_letters, feedback, health, live, models, recommendations
+from ops.dashboard.routes import alerts, audit, data, dead_letters, feedback, health, live, models, recommendations
 from ops.dashboard.security import VIEWER
 from ops.dashboard.sources import Sources
 from ops.dashboard.status import StatusWatch
@@ -27,7 +29,9 @@ PAGES = Path(__file__).with_name("static")
 ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": ErrorBody, "description": "What is wrong"}}
 
 
-def create_app(sources: Sources, access: Access, pages: Path = PAGES) -> FastAPI:
+def create_app(
+    sources: Sources, access: Access, pages: Path = PAGES, *, limit_clock: Callable[[], float] = time.monotonic
+) -> FastAPI:
     """pages: a folder with index.html and what it needs. The sources stay the caller's to close."""
     metrics = DashboardMetrics()
     status = StatusWatch(sources, metrics)
@@ -48,9 +52,9 @@ def create_app(sources: Sources, access: Access, pages: Path = PAGES) -> FastAPI
         lifespan=lambda _app: _running(context),
     )
     app.state.context, app.state.access = context, access
-    app.add_middleware(Guards, metrics=metrics)
+    app.add_middleware(Guards, metrics=metrics, access=access, limits=Limits(metrics, limit_clock))
     add_error_handlers(app)
-    for part in (alerts, data, dead_letters, feedback, live, models, recommendations):
+    for part in (alerts, audit, data, dead_letters, feedback, live, models, recommendations):
         app.include_router(part.router, responses=ERRORS)
     app.include_router(health.router)
     _add_openapi(app)

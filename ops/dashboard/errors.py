@@ -64,6 +64,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def http_error(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # what FastAPI says of bytes that it cannot even take for JSON
+            return error_response(422, "invalid", "body: cannot be read as JSON")
         headers = dict(error.headers) if error.headers else None
         return error_response(error.status_code, CODES.get(error.status_code, "failed"), str(error.detail), headers)
 

@@ -30,7 +30,7 @@ from storage.redis_refusals import in_words, refusal_of
 
 log = structlog.get_logger(__name__)
 
-MOST_LISTENERS = 200
+MOST_LISTENERS, MOST_OF_ONE = 200, 40
 MOST_WAITING = 1_000
 ENTRIES_AT_ONCE = 200
 BLOCK_MILLISECONDS = 1_000
@@ -58,9 +58,12 @@ class LiveEvent:
 
 
 @dataclass(eq=False, slots=True)
-class _Listener:
-    """seen: the place in the stream up to which it has been given all alerts; None while that is unknown."""
+class Listener:
+    """who: the user. behind: the place in the stream where it comes back to. seen: the place up to which it has been
+    given all alerts; None while that is unknown."""
 
+    who: str
+    behind: str | None
     seen: str | None
     queue: "asyncio.Queue[LiveEvent | None]" = field(default_factory=lambda: asyncio.Queue(MOST_WAITING + 1))
 
@@ -85,7 +88,7 @@ class LiveHub:
         self._status = status
         self._metrics = metrics
         self._stream, self._channel = f"{sources.redis_prefix}alerts", f"{sources.redis_prefix}operator"
-        self._listeners: set[_Listener] = set()
+        self._listeners: set[Listener] = set()
         self._position: str | None = None
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,38 +110,45 @@ class LiveHub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def check_room(self) -> None:
-        """Raises ApiError where too many listen already."""
+    def join(self, who: str, last_event_id: str | None) -> Listener:
+        """A listener, from the alert after the one that he saw last, or from now; until `leave`. Raises ApiError where
+        too many listen already."""
+        if sum(listener.who == who for listener in self._listeners) >= MOST_OF_ONE:
+            self._metrics.limited("streams")
+            message = f"this token has {MOST_OF_ONE} event streams open; close one"
+            raise ApiError(429, "too_many", message, {"Retry-After": str(round(HEARTBEAT_SECONDS))})
         if len(self._listeners) >= MOST_LISTENERS:
+            self._metrics.limited("streams")
             raise ApiError(503, "unavailable", f"{MOST_LISTENERS} event streams are open; close one")
-
-    async def events(self, last_event_id: str | None) -> AsyncIterator[bytes]:
-        """For one listener, from the alert after the one that he saw last, or from now."""
         behind = last_event_id if last_event_id and _STREAM_ID.fullmatch(last_event_id) else None
-        listener = _Listener(behind or self._position)
+        listener = Listener(who, behind, behind or self._position)
         self._listeners.add(listener)
         self._metrics.listeners(len(self._listeners))
-        due = beat = time.monotonic()
-        try:
-            yield HEARTBEAT
-            async for event in self._told(listener, behind):
-                if event is not None:
-                    yield event.encoded()
-                if (now := time.monotonic()) >= due:
-                    due = now + STATUS_SECONDS
-                    yield self._place(listener) + self._status_now(now)
-                if now - beat >= HEARTBEAT_SECONDS:
-                    beat = now
-                    yield HEARTBEAT
-        finally:
-            self._listeners.discard(listener)
-            self._metrics.listeners(len(self._listeners))
+        return listener
 
-    async def _told(self, listener: _Listener, behind: str | None) -> AsyncIterator[LiveEvent | None]:
+    def leave(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+        self._metrics.listeners(len(self._listeners))
+
+    async def events(self, listener: Listener) -> AsyncIterator[bytes]:
+        """For one listener, until it or the console ends."""
+        due = beat = time.monotonic()
+        yield HEARTBEAT
+        async for event in self._told(listener):
+            if event is not None:
+                yield event.encoded()
+            if (now := time.monotonic()) >= due:
+                due = now + STATUS_SECONDS
+                yield self._place(listener) + self._status_now(now)
+            if now - beat >= HEARTBEAT_SECONDS:
+                beat = now
+                yield HEARTBEAT
+
+    async def _told(self, listener: Listener) -> AsyncIterator[LiveEvent | None]:
         """What the listener has not seen, in order; None where nothing came for a while."""
         yield None
-        if behind is not None:
-            async for event in self._missed_since(behind):
+        if listener.behind is not None:
+            async for event in self._missed_since(listener.behind):
                 if event is not None:
                     listener.seen = event.id
                 yield event
@@ -209,9 +219,9 @@ class LiveHub:
     def _tell(self, event: LiveEvent) -> None:
         for listener in list(self._listeners):
             if not listener.tell(event):
-                self._listeners.discard(listener)
+                self.leave(listener)
 
-    def _place(self, listener: _Listener) -> bytes:
+    def _place(self, listener: Listener) -> bytes:
         """The id of a status: who comes back with it misses nothing, also where no alert came while he listened."""
         if listener.seen is None and listener.queue.empty():
             listener.seen = self._position

@@ -44,6 +44,12 @@ class DashboardMetrics:
             ["kind"],
             registry=into,
         )
+        self._limited = Counter(
+            "headgate_dashboard_limited_total",
+            "Requests and connections that the console refused or ended because of a limit",
+            ["limit"],
+            registry=into,
+        )
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, str(status)).inc()
@@ -60,3 +66,6 @@ class DashboardMetrics:
 
     def feedback_given(self, kind: str) -> None:
         self._feedback.labels(kind).inc()
+
+    def limited(self, limit: str) -> None:
+        self._limited.labels(limit).inc()

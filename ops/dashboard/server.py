@@ -2,28 +2,42 @@
 
 import signal
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from ops.dashboard.app import create_app
+from ops.dashboard.connections import BoundedConnection, Patience
 from ops.dashboard.roles import Access, DashboardRefused, check_host
 from ops.dashboard.sources import open_sources
 from ops.settings import Settings
 
 #: For requests that are being answered when the server is told to stop.
 STOP_SECONDS = 5
+PATIENCE = Patience()
 
 
 class DashboardServer(uvicorn.Server):
-    """Ends open event streams when it is told to stop, for it would wait for them."""
+    """Ends open event streams when it is told to stop, for it would wait for them. proxies: addresses with commas that
+    may say for whom they ask."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, *, proxies: str = "", patience: Patience = PATIENCE) -> None:
+        context = app.state.context
+        connection: Any = partial(BoundedConnection, patience=patience, metrics=context.metrics)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
+            app,
+            http=connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
         super().__init__(config)
-        self._live = app.state.context.live
+        self._live = context.live
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._live.close()
@@ -36,7 +50,7 @@ def run_dashboard(settings: Settings) -> None:
     check_host(settings.dashboard_host, access)
     sources = open_sources(settings)
     try:
-        server = DashboardServer(create_app(sources, access))
+        server = DashboardServer(create_app(sources, access), proxies=settings.dashboard_proxies)
         # The server passes signals on to these once it has ended.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))

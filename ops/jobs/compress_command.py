@@ -11,7 +11,7 @@ from ops.jobs.retrain import Workplace, name_of
 from ops.model_registry import open_registry
 from ops.progress import progress_bar
 from ops.settings import Settings
-from ops.terminal import print_json
+from ops.terminal import cli_user, print_json
 from storage.database import open_database
 
 
@@ -19,7 +19,7 @@ def run_compression(settings: Settings, rules: CompressionRules, *, as_json: boo
     """Raises AlreadyRunning, CannotCompress, CannotSign, DatabaseUnavailable, TrainingRefused."""
     database = open_database(settings.database.get_secret_value())
     database.check()
-    registry = open_registry(settings, database, registers=True)
+    registry = open_registry(settings, database, registers=True).by(cli_user())
     with progress_bar(as_json) as progress:
         work = Workplace(database, registry, read_rates(settings.rates), utc_now, progress)
         outcome = compress_champion(work, rules)

@@ -6,6 +6,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from storage.audit import JSON, AuditEntry, record_audit
 from storage.database import Database
 from storage.dead_letters import DeadLetter, Place, dead_letter, dead_letters, mark_replayed
 from storage.exclusive import exclusively
@@ -39,6 +40,7 @@ def replay_dead_letters(
     code: str | None,
     limit: int,
     clock: Callable[[], datetime],
+    who: str,
 ) -> tuple[int, list[DeadLetter]]:
     """Sends unreplayed dead letters to their topics again, whole ones only.
 
@@ -50,8 +52,7 @@ def replay_dead_letters(
             letters = dead_letters(connection, limit=limit, code=code, replayed=False)
         whole = [letter for letter in reversed(letters) if letter.is_whole]  # oldest first, as they came
         taken, refusals = _send(producer, whole)
-        with database.begin() as connection:
-            mark_replayed(connection, taken, clock())
+        _record(database, taken, clock(), who)
     if len(taken) < len(whole):
         why = refusals[0] if refusals else "no answer in time"
         raise ReplayFailed(f"Kafka did not take {len(whole) - len(taken)} of {len(whole)} dead letters: {why}")
@@ -59,16 +60,16 @@ def replay_dead_letters(
 
 
 def replay_dead_letter(
-    database: Database, new_producer: Callable[[], Producer], place: Place, *, clock: Callable[[], datetime]
+    database: Database, new_producer: Callable[[], Producer], place: Place, *, clock: Callable[[], datetime], who: str
 ) -> datetime:
     """Sends one dead letter to its topic again, unless that was done before; the moment of it. Raises
     UnknownDeadLetter, KeptInPart, ReplayFailed, AlreadyRunning."""
     with exclusively(database, REPLAY):
-        return _replayed(database, new_producer, place, clock)
+        return _replayed(database, new_producer, place, clock, who)
 
 
 def _replayed(
-    database: Database, new_producer: Callable[[], Producer], place: Place, clock: Callable[[], datetime]
+    database: Database, new_producer: Callable[[], Producer], place: Place, clock: Callable[[], datetime], who: str
 ) -> datetime:
     with database.reading() as connection:
         letter = dead_letter(connection, place)
@@ -82,9 +83,18 @@ def _replayed(
     if not taken:
         raise ReplayFailed(f"Kafka did not take the dead letter: {refusals[0] if refusals else 'no answer in time'}")
     moment = clock()
+    _record(database, taken, moment, who)
+    return moment
+
+
+def _record(database: Database, taken: Sequence[DeadLetter], moment: datetime, who: str) -> None:
+    """What Kafka took is marked, and who sent it is written down, together."""
     with database.begin() as connection:
         mark_replayed(connection, taken, moment)
-    return moment
+        for letter in taken:
+            subject = f"dead_letter:{letter.topic}/{letter.source_partition}@{letter.source_offset}"
+            detail: dict[str, JSON] = {"topic_generation": letter.topic_generation, "error_code": letter.error_code}
+            record_audit(connection, AuditEntry(who, "dead_letter.replay", subject, detail, moment))
 
 
 def _send(producer: Producer, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[str]]:

@@ -52,7 +52,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def replay(database: Database, broker: Any) -> int:
-    sent, partial = replay_dead_letters(database, broker, code=None, limit=100, clock=lambda: NOON)
+    sent, partial = replay_dead_letters(database, broker, code=None, limit=100, clock=lambda: NOON, who="cli:anna")
     assert partial == []
     return sent
 

@@ -1,17 +1,20 @@
 """Metrics, liveness and readiness over HTTP."""
 
+import http.client
 import json
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
+from ops import health_server
 from ops.health_server import CannotListen, HealthServer
 from streams.health import FlowMetrics
+from tests.deployment import wait_until
 
 
 class Worker:
@@ -80,7 +83,8 @@ def test_another_path_is_not_found_and_names_those_that_are(url: str) -> None:
 
 def test_an_error_in_the_answer_is_a_500_and_the_next_request_is_answered(url: str, worker: Worker) -> None:
     worker.state = {"error": "half built"}
-    assert get(f"{url}/ready")[0] == 500
+    status, _, body = get(f"{url}/ready")
+    assert (status, b"half built" in body) == (500, False)
     assert get(f"{url}/live")[0] == 200
 
 
@@ -104,3 +108,34 @@ def test_the_port_is_free_again_afterwards(worker: Worker) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_nothing_but_reading_is_answered(url: str, method: str) -> None:
+    for path in ("/metrics", "/health", "/"):
+        request = urllib.request.Request(f"{url}{path}", data=b"{}", method=method)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=10)
+        assert caught.value.code == 501
+        assert "Python" not in caught.value.headers["Server"]
+        caught.value.close()
+
+
+def test_clients_that_send_nothing_are_let_go_and_more_than_there_may_be_at_once(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_server, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(health_server, "CLIENT_SECONDS", 1.0)
+    with ExitStack() as opened, HealthServer("127.0.0.1", 0, worker.metrics.registry, worker.health) as server:
+        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+        clients = [opened.enter_context(socket.create_connection(address, 30)) for _ in range(4)]
+        assert clients[3].recv(1) == b"", "there was no place for it"
+        assert [client.recv(1) for client in clients[:3]] == [b""] * 3, "they sent nothing in time"
+        wait_until("there is room again", lambda: lives(server.url), 30)
+
+
+def lives(url: str) -> bool:
+    try:
+        return get(f"{url}/live")[0] == 200
+    except (OSError, http.client.HTTPException):  # the places are freed a moment after the clients are let go
+        return False

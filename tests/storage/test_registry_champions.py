@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from storage.audit import audit_entries
 from storage.database import Database
 from storage.registry import CHAMPION, SHADOW, ModelInUse, ModelRegistry
 from tests.storage.rows import NOON
@@ -113,7 +114,7 @@ def test_every_change_of_the_champion_is_an_update_in_order_and_nothing_else_is(
     register(registry, alias=CHAMPION, why="the first")
     register(registry, alias="challenger")
     registry.promote("detector", 2, "finds more", at(1))
-    registry.start_shadow("detector", 1)
+    registry.start_shadow("detector", 1, at(4))
     registry.withdraw(registry.get("detector", 2), "worse", at(2))
     registry.withdraw(registry.get("detector", 2), "worse", at(3))
     assert updates(database) == [
@@ -128,21 +129,21 @@ def test_one_version_at_most_is_in_the_shadow_of_the_champion(registry: ModelReg
     register(registry, alias="challenger")
     register(registry)
     assert registry.shadow("detector") is None
-    assert registry.start_shadow("detector", 2).alias == SHADOW
-    assert registry.start_shadow("detector", 3) == registry.shadow("detector")
+    assert registry.start_shadow("detector", 2, at(4)).alias == SHADOW
+    assert registry.start_shadow("detector", 3, at(4)) == registry.shadow("detector")
     assert registry.get("detector", 2).alias is None
     with pytest.raises(ModelInUse, match="detector:1 is the champion"):
-        registry.start_shadow("detector", 1)
-    ended = registry.end_shadow("detector")
+        registry.start_shadow("detector", 1, at(4))
+    ended = registry.end_shadow("detector", at(5))
     assert ended is not None
     assert ended.version == 3
-    assert (registry.shadow("detector"), registry.end_shadow("detector")) == (None, None)
+    assert (registry.shadow("detector"), registry.end_shadow("detector", at(5))) == (None, None)
 
 
 def test_a_shadow_that_is_promoted_is_no_shadow_any_more(registry: ModelRegistry) -> None:
     champions_in_turn(registry, 1)
     register(registry)
-    registry.start_shadow("detector", 2)
+    registry.start_shadow("detector", 2, at(4))
     registry.promote("detector", 2, "finds more", at(5))
     assert registry.shadow("detector") is None
 
@@ -150,12 +151,54 @@ def test_a_shadow_that_is_promoted_is_no_shadow_any_more(registry: ModelRegistry
 def test_a_shadow_is_withdrawn_once_with_its_reason(registry: ModelRegistry) -> None:
     champions_in_turn(registry, 1)
     register(registry)
-    shadow = registry.start_shadow("detector", 2)
+    shadow = registry.start_shadow("detector", 2, at(4))
     assert registry.withdraw_shadow(shadow, "no numbers", at(5))
     assert not registry.withdraw_shadow(shadow, "no numbers", at(6))
     assert (registry.shadow("detector"), registry.get("detector", 2).withdrawn_why) == (None, "no numbers")
-    assert registry.withdraw_shadow(registry.start_shadow("detector", 2), "none again", at(7))
+    assert registry.withdraw_shadow(registry.start_shadow("detector", 2, at(4)), "none again", at(7))
     assert (registry.shadow("detector"), registry.get("detector", 2).withdrawn_why) == (None, "none again")
     champion = registry.champion("detector")
     assert champion is not None
     assert champion.version == 1
+
+
+def test_each_change_of_an_alias_is_in_the_audit_log_with_who_made_it(
+    registry: ModelRegistry, database: Database
+) -> None:
+    register(registry, alias=CHAMPION, why="the first")
+    register(registry, alias="challenger")
+    anna = registry.by("cli:anna")
+    anna.promote("detector", 2, "finds more", at(1))
+    anna.rollback("detector", "worse", at(2))
+    anna.promote("detector", 2, "after all", at(3))
+    registry.withdraw(registry.get("detector", 2), "no numbers", at(4))
+    registry.withdraw_shadow(registry.start_shadow("detector", 2, at(5)), "slow", at(6))
+    with database.reading() as connection:
+        found = [entry for _, entry in audit_entries(connection, limit=99)]
+    assert [(entry.who, entry.action, entry.subject, entry.detail["why"]) for entry in reversed(found)] == [
+        ("service", "model.promote", "model:detector:1", "the first"),
+        ("service", "model.challenger", "model:detector:2", None),
+        ("cli:anna", "model.promote", "model:detector:2", "finds more"),
+        ("cli:anna", "model.rollback", "model:detector:1", "worse"),
+        ("cli:anna", "model.promote", "model:detector:2", "after all"),
+        ("service", "model.withdraw", "model:detector:2", "no numbers"),
+        ("service", "model.rollback", "model:detector:1", "automatic rollback from detector:2: no numbers"),
+        ("service", "model.shadow", "model:detector:2", None),
+        ("service", "model.withdraw", "model:detector:2", "slow"),
+    ]
+
+
+def test_a_change_that_cannot_be_written_down_is_not_made(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champions_in_turn(registry, 2)
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr("storage.registry.record_audit", fail)
+    with pytest.raises(ArithmeticError):
+        registry.rollback("detector", "by hand", at(5))
+    champion = registry.champion("detector")
+    assert champion is not None
+    assert champion.version == 2

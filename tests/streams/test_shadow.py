@@ -30,7 +30,7 @@ def worker(database: Database, tmp_path: Path) -> Worker:
 def shadowed(worker: Worker, model: TrainedDetector) -> ModelRecord:
     """Registered, and in the shadow as `headgate models shadow` puts it there."""
     challenger = worker.promoted(model, alias="challenger")
-    return worker.registry.start_shadow("fraud", challenger.version)
+    return worker.registry.start_shadow("fraud", challenger.version, worker.clock)
 
 
 def shadow_version(worker: Worker) -> float | None:
@@ -53,7 +53,7 @@ def test_the_shadow_is_stored_in_the_batch_s_transaction_for_each_event_scored_a
     shadowed(worker, untrained(hidden=12, seed=5, threshold=1e-9))
     models.look()
     bench.run({0: log(20, 40), 1: log(20, 30)}, LATER)
-    worker.registry.end_shadow("fraud")
+    worker.registry.end_shadow("fraud", worker.clock)
     models.look()
     bench.run({0: log(40, 60)}, LATER)
 

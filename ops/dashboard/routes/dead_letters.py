@@ -9,7 +9,7 @@ from ops.dashboard.answers import DeadLetter, DeadLetterDetail, DeadLetters, Rep
 from ops.dashboard.context import InContext
 from ops.dashboard.cursors import cursor_of, place_in
 from ops.dashboard.errors import ApiError, not_found
-from ops.dashboard.security import OPERATOR, VIEWER
+from ops.dashboard.security import OPERATOR, VIEWER, Caller
 from ops.jobs.dead_letters import KeptInPart, UnknownDeadLetter, replay_dead_letter
 from storage.dead_letters import DeadLetter as Letter
 from storage.dead_letters import dead_letter, dead_letters, unreplayed_by_code
@@ -59,7 +59,7 @@ def letter(context: InContext, generation: Generation, partition: Partition, off
 
 
 @router.post("/{generation}/{partition}/{offset}/replay", dependencies=[OPERATOR])
-def replay(context: InContext, generation: Generation, partition: Partition, offset: Offset) -> Replayed:
+def replay(context: InContext, user: Caller, generation: Generation, partition: Partition, offset: Offset) -> Replayed:
     """Sends the record to its topic again; one that was sent before is not sent a second time."""
     sources = context.sources
     place = generation, partition, offset
@@ -70,6 +70,7 @@ def replay(context: InContext, generation: Generation, partition: Partition, off
                 lambda: producer(sources.kafka, **{"delivery.timeout.ms": CONFIRM_MILLISECONDS}),
                 place,
                 clock=sources.clock,
+                who=user.name,
             )
         except UnknownDeadLetter as error:
             raise not_found(str(error)) from error

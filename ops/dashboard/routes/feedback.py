@@ -10,12 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ops.dashboard.answers import FeedbackTaken
 from ops.dashboard.context import Context, InContext
 from ops.dashboard.errors import ApiError, not_found
-from ops.dashboard.security import ANALYST
+from ops.dashboard.roles import User
+from ops.dashboard.security import ANALYST, Caller
+from ops.dashboard.sources import Sources
 from storage.alert_list import account_of_alert
+from storage.audit import JSON, AuditEntry, record_audit
 from storage.stored_predictions import account_of_event
 from storage.stored_slates import slate_subject
 from streams import contract
-from streams.kafka import publish_confirmed
+from streams.kafka import KafkaUnavailable, publish_confirmed
 
 router = APIRouter(prefix="/api/feedback", tags=["feedback"])
 
@@ -60,16 +63,34 @@ class Reward(Given):
 
 
 @router.post("", status_code=202, dependencies=[ANALYST])
-def give(context: InContext, body: Annotated[Label | Reward, Body(discriminator="kind")]) -> FeedbackTaken:
+def give(
+    context: InContext, user: Caller, body: Annotated[Label | Reward, Body(discriminator="kind")]
+) -> FeedbackTaken:
     """Answered once Kafka has confirmed it. Where that takes more than five seconds the answer is 503: then it was not
     given, unless it was on its way to Kafka already: given again with a feedback_id of its giver's, it counts once."""
     key = subject_of(context, body)
     sources = context.sources
     given = contract.Feedback(given_at=sources.clock(), **body.model_dump())
     topic = sources.topic("feedback")
-    publish_confirmed(sources.kafka, topic, key.encode(), contract.encode(given), CONFIRM_SECONDS)
+    _record(sources, user, "feedback.give", body)
+    try:
+        publish_confirmed(sources.kafka, topic, key.encode(), contract.encode(given), CONFIRM_SECONDS)
+    except KafkaUnavailable:
+        _record(sources, user, "feedback.unconfirmed", body)
+        raise
     context.metrics.feedback_given(body.kind)
     return FeedbackTaken(feedback_id=given.feedback_id)
+
+
+def _record(sources: Sources, user: User, action: str, given: Label | Reward) -> None:
+    """Before Kafka is told, so that nothing is given of which nobody knows by whom; again where Kafka did not confirm
+    it."""
+    what = ("alert_id", "event_id", "recommendation_id")
+    subject = next(f"{name.removesuffix('_id')}:{found}" for name in what if (found := getattr(given, name, None)))
+    detail: dict[str, JSON] = {"feedback_id": given.feedback_id, "source": given.source}
+    detail |= {"label": given.label} if isinstance(given, Label) else {"item_id": given.item_id, "value": given.value}
+    with sources.database.begin() as connection:
+        record_audit(connection, AuditEntry(user.name, action, subject, detail, sources.clock()))
 
 
 def subject_of(context: Context, given: Label | Reward) -> str:

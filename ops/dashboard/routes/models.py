@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.model_card import CARD
 from ops.dashboard.answers import Model, ModelDetail, Models, Run, Runs
 from ops.dashboard.context import InContext
-from ops.dashboard.security import OPERATOR, VIEWER
+from ops.dashboard.security import OPERATOR, VIEWER, Caller
 from storage.registry import ModelRecord
 from storage.training_runs import newest_runs, runs_of
 
@@ -58,17 +58,17 @@ def runs(context: InContext, limit: Annotated[int, Query(ge=1, le=200)] = 50) ->
 
 
 @router.post("/models/{name}/{version}/promote", dependencies=[OPERATOR])
-def promote(context: InContext, name: str, version: Version, body: Why) -> Model:
+def promote(context: InContext, user: Caller, name: str, version: Version, body: Why) -> Model:
     """Makes a version the champion; running workers take it over within seconds."""
     sources = context.sources
-    return model_of(sources.registry.promote(name, version, body.why, sources.clock))
+    return model_of(sources.registry.by(user.name).promote(name, version, body.why, sources.clock))
 
 
 @router.post("/models/{name}/rollback", dependencies=[OPERATOR])
-def rollback(context: InContext, name: str, body: Why) -> Model:
+def rollback(context: InContext, user: Caller, name: str, body: Why) -> Model:
     """Makes the version that was champion before the present one the champion again."""
     sources = context.sources
-    return model_of(sources.registry.rollback(name, body.why, sources.clock))
+    return model_of(sources.registry.by(user.name).rollback(name, body.why, sources.clock))
 
 
 def model_of(record: ModelRecord) -> Model:

@@ -36,4 +36,5 @@ export const getDeadLetter = ({ generation, partition, offset }, signal) =>
   getJson(`/api/dead-letters/${part(generation)}/${part(partition)}/${part(offset)}`, {}, signal);
 export const replay = ({ generation, partition, offset }) =>
   postJson(`/api/dead-letters/${part(generation)}/${part(partition)}/${part(offset)}/replay`, {});
+export const getAudit = (query, signal) => getJson("/api/audit", query, signal);
 export const getViews = (signal) => getJson("/api/views", {}, signal);

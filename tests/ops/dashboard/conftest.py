@@ -3,6 +3,7 @@
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from ops.dashboard.app import create_app
+from ops.dashboard.connections import Patience
 from ops.dashboard.context import Context
 from ops.dashboard.roles import Access
 from ops.dashboard.server import DashboardServer, address_of, listening_socket
@@ -50,7 +52,7 @@ class Console:
         return answer.json()
 
     def post(self, path: str, body: Any = None, expected: int = 200) -> Any:
-        answer = self.client.post(path, json=body)
+        answer = self.client.post(path, json={} if body is None else body)
         assert answer.status_code == expected, answer.text
         return answer.json()
 
@@ -113,6 +115,8 @@ def start_console(tmp_path: Path) -> Iterator[StartConsole]:
             token: str | None = None,
             pages: Path = tmp_path / "pages",
             now: datetime | None = NOON,
+            limit_clock: Callable[[], float] = time.monotonic,
+            patience: Patience = Patience(),  # noqa: B008 (frozen)
             **values: Any,
         ) -> Console:
             pages.mkdir(exist_ok=True)
@@ -126,9 +130,9 @@ def start_console(tmp_path: Path) -> Iterator[StartConsole]:
             cleanup.callback(sources.close)
             if now is not None:
                 sources = sources.at(lambda: now)
-            app = create_app(sources, Access.of(tokens), pages)
+            app = create_app(sources, Access.of(tokens), pages, limit_clock=limit_clock)
             bound = cleanup.enter_context(listening_socket("127.0.0.1", 0))
-            server = DashboardServer(app)
+            server = DashboardServer(app, proxies=settings.dashboard_proxies, patience=patience)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
             thread.start()
             cleanup.callback(thread.join, SECONDS)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import Mount
 
+from ops.dashboard import limits
 from ops.dashboard.app import create_app
 from ops.dashboard.guards import CONTENT_SECURITY_POLICY, HEADERS, MOST_BODY_BYTES
 from ops.dashboard.roles import Access, DashboardRefused, Role, check_host, parse_tokens
@@ -33,6 +34,7 @@ READ = {
 }
 GIVE = {("POST", "/api/feedback")}
 OPERATE = {
+    ("GET", "/api/audit"),
     ("POST", "/api/models/{name}/{version}/promote"),
     ("POST", "/api/models/{name}/rollback"),
     ("POST", "/api/dead-letters/{generation}/{partition}/{offset}/replay"),
@@ -68,7 +70,11 @@ def console(start_console: StartConsole, sqlite_url: str) -> Console:
     return start_console(sqlite_url, tokens=TOKENS)
 
 
-def test_every_route_asks_for_the_role_that_is_written_here(console: Console) -> None:
+def test_every_route_asks_for_the_role_that_is_written_here(
+    start_console: StartConsole, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FAILED_LOGINS", limits.READS)
+    console = start_console(sqlite_url, tokens=TOKENS)
     assert routes_of(console.server.config.app) == REQUIRED.keys(), (
         "a new route needs a line here, with the role it requires"
     )
@@ -81,7 +87,7 @@ def test_every_route_asks_for_the_role_that_is_written_here(console: Console) ->
         wanted = {}
         if required is not None:
             wanted = {None: 401, "wrong": 401}
-            wanted |= {token: 403 for role, token in parse_tokens(TOKENS) if role < required}
+            wanted |= {token: 403 for user, token in parse_tokens(TOKENS) if user.role < required}
         assert refused == wanted, f"{method} {path}"
 
 
@@ -97,8 +103,14 @@ def test_requests_are_counted_by_route_without_any_id(console: Console) -> None:
 
 def test_a_token_says_which_role_it_has(start_console: StartConsole, sqlite_url: str) -> None:
     console = start_console(sqlite_url, tokens=TOKENS, token="token-of-an-analyst")
-    assert console.get("/api/session") == {"role": "analyst", "tokens": True}
-    assert start_console(sqlite_url).get("/api/session") == {"role": "operator", "tokens": False}
+    assert console.get("/api/session") == {"name": "analyst", "role": "analyst", "tokens": True}
+    assert start_console(sqlite_url).get("/api/session") == {
+        "name": "console:anybody",
+        "role": "operator",
+        "tokens": False,
+    }
+    named = start_console(sqlite_url, tokens="analyst:alice=token-of-an-analyst", token="token-of-an-analyst")
+    assert named.get("/api/session")["name"] == "analyst:alice"
 
 
 def test_no_token_by_another_scheme_counts(console: Console) -> None:
@@ -149,10 +161,18 @@ def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_long(console: 
         for _ in range(MOST_BODY_BYTES // 1024 + 1):
             yield b" " * 1024
 
-    answer = console.client.post(
-        "/api/feedback", content=endless(), headers={"Authorization": "Bearer token-of-an-operator"}
-    )
+    headers = {"Authorization": "Bearer token-of-an-operator", "Content-Type": "application/json"}
+    answer = console.client.post("/api/feedback", content=endless(), headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"\xff", b'{"kind": "\xff\xfe"}', b"[" * 60_000, b'{"a":' * 10_000, b"1" * 60_000, b"NaN"]
+)
+def test_a_body_that_is_no_json_is_invalid(console: Console, body: bytes) -> None:
+    headers = {"Authorization": "Bearer token-of-an-operator", "Content-Type": "application/json"}
+    answer = console.client.post("/api/feedback", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
 def test_a_bug_shows_no_traceback_and_the_next_request_is_answered(
@@ -198,10 +218,13 @@ def test_tokens_show_in_no_log_and_no_repr(
     ("tokens", "says"),
     [
         ("secret", "entry 1 must be viewer=, analyst= or operator="),
-        ("operator=one,admin=secret", "entry 2 must be"),
+        ("operator=one-that-is-long-enough,admin=secret", "entry 2 must be"),
+        ("operator:=secret-that-is-long-enough", "entry 1 must be"),
+        ("operator:two words=secret-that-is-long-enough", "entry 1 must be"),
+        ("operator:anna=secret-too-shrt", "the token of entry 1 has 15 characters, fewer than 16"),
         ("viewer=", "the token of entry 1 must be printable"),
         ("viewer=two words secret", "the token of entry 1 must be printable"),
-        ("viewer=secret,operator=secret", "the token of entry 2 is there twice"),
+        ("viewer=secret-of-two-roles,operator:x=secret-of-two-roles", "the token of entry 2 is there twice"),
     ],
 )
 def test_wrong_tokens_are_refused_without_being_shown(

@@ -16,6 +16,7 @@ LICENCES = {"MIT": "Permission is hereby granted", "Apache 2.0": "Apache License
 
 #: What the service answers pages with; {} is a part that varies.
 ADDRESSES = {
+    "/api/audit",
     "/api/alerts",
     "/api/alerts/budget",
     "/api/alerts/{}",

@@ -1,11 +1,13 @@
-// Data: records that could not be read, single predictions, and the SQL views for everything else.
+// Data: records that could not be read, single predictions, the SQL views for everything else, and who did what.
 
 import { getViews } from "../api.js";
 import { useLoad } from "../hooks.js";
 import { CopyButton } from "../parts/copy.js";
 import { Loaded } from "../parts/states.js";
 import { OpeningHeading } from "../parts/text.js";
+import { may } from "../session.js";
 import { html } from "../view.js";
+import { Audit } from "./audit.js";
 import { DeadLetters } from "./dead-letters.js";
 import { Predictions } from "./predictions.js";
 
@@ -14,7 +16,8 @@ export function DataPage({ path, query }) {
     <${OpeningHeading}>Data<//>
     <${DeadLetters} path=${path} query=${query} />
     <${Predictions} query=${query} />
-    <${Views} />`;
+    <${Views} />
+    ${may("operator") && html`<${Audit} />`}`;
 }
 
 function Views() {

@@ -13,7 +13,7 @@ export function SignIn({ signIn, message }) {
   return html`<main class="alone"><form class="card sign-in" onSubmit=${submit}>
     <h1><img src="/static/icon.svg" alt="" width="32" height="32" /> Headgate</h1>
     <p>This console asks for a token. Whoever runs it has one for you: it stands in <code>HEADGATE_DASHBOARD_TOKENS</code>,
-      one for each role.</p>
+      with a role.</p>
     ${message && html`<p class="failure" role="alert">${message}</p>`}
     <label class="field">Token
       <input ref=${field} type="password" autocomplete="current-password" required value=${secret} onInput=${(event) => setSecret(event.target.value)} />
