@@ -6,6 +6,8 @@
 #   make check             the quick part: style, types, layers, and the tests that need no service
 #   make test-benchmarks   the tests that need the packages that recommendation is compared with
 #   make sbom              a bill of materials of the product (CycloneDX), headgate.cdx.json
+#   make fuzz              hostile input, steered by coverage: FOR=300 seconds for each target (60), findings in
+#                          fuzz-findings, JSON=1 adds one JSON object as the last line
 #   make bench             throughput against stock Faust, Quix Streams and Bytewax
 #   make clean-environment remove the cached environments
 
@@ -16,7 +18,8 @@ GIVEN := $(HEADGATE_TEST_KAFKA)$(HEADGATE_TEST_DATABASE)$(HEADGATE_TEST_REDIS)
 AT_ONCE := $(if $(GIVEN),,--numprocesses 2 --no-loadscope-reorder)
 # -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
-.PHONY: demo test check test-benchmarks sbom bench environment benchmark-environment style clean-environment
+.PHONY: demo test check test-benchmarks sbom fuzz bench environment benchmark-environment fuzz-environment style \
+	clean-environment
 .NOTPARALLEL:
 
 demo: environment
@@ -36,6 +39,9 @@ sbom: environment
 	@$(PYTHON) -I ops/environment.py --sbom
 	$(RUN)/python -m ops.sbom headgate.cdx.json
 
+fuzz: fuzz-environment
+	.venv-fuzz/bin/python -m tests.fuzz $(if $(FOR),--for $(FOR)) $(if $(JSON),--json)
+
 bench: environment
 	@$(RUN)/headgate bench throughput $(if $(JSON),--json)
 
@@ -49,6 +55,9 @@ environment:
 
 benchmark-environment:
 	@$(PYTHON) -I ops/environment.py --benchmarks
+
+fuzz-environment:
+	@$(PYTHON) -I ops/environment.py --fuzz
 
 clean-environment:
 	@$(PYTHON) -I ops/environment.py --remove

@@ -9,7 +9,7 @@ Two layers:
 `--benchmarks` prepares `.venv-benchmarks` too, whose Python sees all of that and the packages that the benchmarks of
 recommendation compare with: a third layer in the cache, on top of the first. Two of its packages ask for much that is
 not used (TensorFlow, Jupyter, a `gym` that no longer installs), so constraints-recommendation.txt lists the layer
-whole, and pip adds nothing to it.
+whole, and pip adds nothing to it. `--fuzz` prepares `.venv-fuzz` in the same way, with constraints-fuzz.txt.
 
 `--sbom` prepares what writes the bill of materials (ops/sbom.py), in a layer of its own, so that the product's does not
 have it; constraints-sbom.txt lists it whole.
@@ -30,7 +30,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 Project = Dict[str, Any]  # the table [project] of pyproject.toml
 
@@ -38,8 +38,9 @@ SUPPORTED = ((3, 11), (3, 12))
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMPLETE = "headgate-complete"  # written last into the shared environment; without it, it is half-built
 MADE_FROM = "headgate-made-from"  # in .venv: says that it is ours, and what it was made from
-OWN, BENCHMARKS = ".venv", ".venv-benchmarks"  # folders of this checkout
-BENCHMARK_PACKAGES = "constraints-recommendation.txt"
+OWN = ".venv"  # a folder of this checkout
+BENCHMARKS, FUZZ = "benchmarks", "fuzz"
+LAYERS = {BENCHMARKS: "constraints-recommendation.txt", FUZZ: "constraints-fuzz.txt"}  # on top of the shared one
 SBOM_PACKAGES = "constraints-sbom.txt"
 
 LAUNCHER = """#!/bin/sh
@@ -95,10 +96,15 @@ def shared_environment_folder(dependencies: list[str]) -> Path:
     return environments_folder() / ("cp%d%d-%s-%s" % (*sys.version_info[:2], platform.machine(), digest))
 
 
-def benchmark_environment_folder(base: Path) -> Path:
+def layer_folder(layer: str, base: Path) -> Path:
     """base: the environment that it lies on."""
-    digest = hashlib.sha256((CHECKOUT / BENCHMARK_PACKAGES).read_bytes()).hexdigest()[:16]
-    return base.with_name("%s-benchmarks-%s" % (base.name, digest))
+    digest = hashlib.sha256((CHECKOUT / LAYERS[layer]).read_bytes()).hexdigest()[:16]
+    return base.with_name("%s-%s-%s" % (base.name, layer, digest))
+
+
+def layer_environment(layer: str) -> Path:
+    """A folder of this checkout."""
+    return CHECKOUT / ("%s-%s" % (OWN, layer))
 
 
 def sbom_environment_folder() -> Path:
@@ -134,10 +140,10 @@ def build_shared_environment(environment: Path, dependencies: list[str]) -> None
     install(environment, [*constraints, *dependencies], "8 GB")
 
 
-def build_benchmark_environment(environment: Path, base: Path) -> None:
-    begin_environment(environment, "for benchmarks; half a gigabyte, a minute")
+def build_layer(layer: str, environment: Path, base: Path) -> None:
+    begin_environment(environment, "for %s; up to half a gigabyte, a minute" % layer)
     (site_packages(environment) / "headgate-base.pth").write_text(add_packages_of(base))
-    install(environment, ["--no-deps", "--requirement", str(CHECKOUT / BENCHMARK_PACKAGES)], "1 GB")
+    install(environment, ["--no-deps", "--requirement", str(CHECKOUT / LAYERS[layer])], "1 GB")
 
 
 def build_sbom_environment(environment: Path) -> None:
@@ -249,14 +255,14 @@ def write_launcher(path: Path, python: Path, script: Path) -> None:
 
 def remove() -> None:
     """All layers, for every Python version and every state of the constraints."""
-    for folder in (CHECKOUT / OWN, CHECKOUT / BENCHMARKS):
+    for folder in (CHECKOUT / OWN, *map(layer_environment, LAYERS)):
         if (folder / MADE_FROM).exists():
             shutil.rmtree(folder)
     shutil.rmtree(environments_folder(), ignore_errors=True)
     say("removed %s" % environments_folder())
 
 
-def prepare(with_benchmarks: bool) -> None:
+def prepare(layer: Optional[str]) -> None:
     use_a_supported_python()
     project = read_project()
     dependencies = all_dependencies(project)
@@ -265,15 +271,15 @@ def prepare(with_benchmarks: bool) -> None:
         if not is_usable(environment):
             build_shared_environment(environment, dependencies)
         make_checkout_environment(CHECKOUT / OWN, environment, project)
-        if with_benchmarks:
-            prepare_benchmarks(environment, project)
+        if layer is not None:
+            prepare_layer(layer, environment, project)
 
 
-def prepare_benchmarks(base: Path, project: Project) -> None:
-    environment = benchmark_environment_folder(base)
+def prepare_layer(layer: str, base: Path, project: Project) -> None:
+    environment = layer_folder(layer, base)
     if not is_usable(environment):
-        build_benchmark_environment(environment, base)
-    make_checkout_environment(CHECKOUT / BENCHMARKS, environment, project)
+        build_layer(layer, environment, base)
+    make_checkout_environment(layer_environment(layer), environment, project)
 
 
 def prepare_sbom() -> None:
@@ -291,7 +297,7 @@ def main() -> int:
         elif sys.argv[1:] == ["--sbom"]:
             prepare_sbom()
         else:
-            prepare(with_benchmarks=sys.argv[1:] == ["--benchmarks"])
+            prepare(next((layer for layer in LAYERS if sys.argv[1:] == ["--%s" % layer]), None))
     except CannotPrepare as problem:
         say(str(problem))
         return 1

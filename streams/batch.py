@@ -95,6 +95,8 @@ class PartitionWork:
     #: Outbox -> the rows that this adds to it, which begin where those of the batch before end: the relay need not read
     #: them. Where it is not among them the relay reads what `outboxes` names.
     fresh: Mapping[str, FreshRows] = field(default_factory=dict)
+    #: Error code -> how many of its records became dead letters for it.
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

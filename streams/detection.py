@@ -24,7 +24,7 @@ from streams.events import events_of
 from streams.health import FlowMetrics
 from streams.models_in_use import Models
 from streams.partition_states import Active, PartitionState, PartitionStates
-from streams.records import MILLISECONDS_A_DAY, DecodeLimits
+from streams.records import MILLISECONDS_A_DAY, DecodeLimits, reasons
 from streams.recovery import PartitionSource
 from streams.rows import RowEncoder, ScoredRows, ShadowRows, Shares
 from streams.score_counting import scored_columns
@@ -267,6 +267,7 @@ class DetectionProcessor:
             rows + self._rows.dead_letters(claim, decoded.dead),
             finish,
             outboxes=frozenset(_outboxes(len(decoded) > duplicates, bool(revisions), bool(decoded.dead))),
+            refused=reasons(decoded.dead),
         )
 
     def _activations(self, part: Part) -> Iterator[Activation]:

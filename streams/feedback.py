@@ -19,7 +19,7 @@ from storage.training_data import expire_feedback, has_pending_feedback, join_fe
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.decode import DecodedFeedback, decode_feedback
 from streams.patience import Wait, patiently
-from streams.records import DecodeLimits, Record
+from streams.records import DecodeLimits, Record, reasons
 from streams.rows import RowEncoder
 
 
@@ -106,7 +106,7 @@ class FeedbackProcessor:
         encoded = self._rows.feedback(claim, decoded, duplicate)
         encoded += self._rows.dead_letters(claim, decoded.dead)
         outboxes = frozenset({"dead_letters"}) if decoded.dead else frozenset()
-        return PartitionWork(owner, step, encoded, [self._join(claim, now)], outboxes)
+        return PartitionWork(owner, step, encoded, [self._join(claim, now)], outboxes, refused=reasons(decoded.dead))
 
     def _duplicates(self, state: FeedbackState, decoded: DecodedFeedback) -> npt.NDArray[np.bool_]:
         """Of ids that SQL has, or will have once the batches before this one (and this one) are written."""

@@ -135,6 +135,9 @@ class FlowMetrics:
         self._labelled = Gauge(
             "headgate_labelled_merchants", "Merchants of which the label version in use knows something", registry=into
         )
+        self._refused = Counter(
+            "headgate_refused_records_total", "Dead letters by the reason for it", ["topic", "code"], registry=into
+        )
         self._broken_parts = Counter(
             "headgate_broken_item_parts_total",
             "Titles, texts and images that were broken, so that their items go on without them",
@@ -181,6 +184,8 @@ class FlowMetrics:
             for outcome in ("applied", "duplicates", "dead_letters", "gaps"):
                 if count := getattr(step, outcome):
                     self._records.labels(topic, outcome).inc(count)
+            for code, count in work.refused.items():
+                self._refused.labels(topic, code).inc(count)
         if result.lost:
             self._lost.labels(topic).inc(len(result.lost))
         if batch.records:

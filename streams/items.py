@@ -20,7 +20,7 @@ from storage.progress import Advance, Claim
 from streams.batch import Chunk, OwnedPartition, PartitionWork, PreparedBatch, usable_by_partition
 from streams.decode_items import DecodedItems, decode_items
 from streams.health import FlowMetrics
-from streams.records import DecodeLimits, Record
+from streams.records import DecodeLimits, Record, reasons
 from streams.rows import RowEncoder
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,8 @@ class ItemsProcessor:
         )
         outboxes = frozenset({"dead_letters"}) if decoded.dead else frozenset()
         dead = self._rows.dead_letters(claim, decoded.dead)
-        return PartitionWork(owner, step, dead, [WriteItems(item_rows(claim, decoded))], outboxes)
+        finish = [WriteItems(item_rows(claim, decoded))]
+        return PartitionWork(owner, step, dead, finish, outboxes, refused=reasons(decoded.dead))
 
     def _count_broken(self, claim: Claim, broken: Mapping[str, int]) -> None:
         if broken:

@@ -185,6 +185,9 @@ class Pipeline:
         for work in result.committed:
             work.owner.committed = work.advance.next_offset
             work.owner.written += 1
+            if work.refused:
+                place = {"topic": self.topic, "partition": work.advance.partition}
+                log.warning("records became dead letters", **place, **work.refused)
         now = self._clock()
         self._size.note(batch.records, computed + now - began)
         self._metrics.committed(self.topic, batch, result, now)

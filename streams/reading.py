@@ -21,6 +21,10 @@ log = structlog.get_logger(__name__)
 
 #: How soon a take notices that other partitions are to be read.
 POLL_SECONDS = 0.05
+#: Of keys and values in a batch; what comes on top of it is less than RECORDS_AT_ONCE records. Without this bound a
+#: small compressed batch would be unpacked, decoded and stored in one piece, however large it is then.
+MOST_BATCH_BYTES = 32 * 1_048_576
+RECORDS_AT_ONCE = 64
 #: How long a question about a log's bounds may take; asked again with the next take.
 BOUNDS_SECONDS = 5.0
 #: The log has no record at our position: it was truncated, or is not the one that we know.
@@ -46,6 +50,24 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
 
 #: Called with a partition's owner, our position, and the log's first and next offsets.
 OutOfRange = Callable[[OwnedPartition, int, int, int], None]
+
+
+def waiting_behind(first: Message, consumer: Consumer, most: int) -> list[Message]:
+    """What is there already, as far as a batch may have it: with the first at most `most` records, and no more once
+    they have MOST_BATCH_BYTES."""
+    found: list[Message] = []
+    size = _bytes_of(first)
+    while (wanted := min(RECORDS_AT_ONCE, most - 1 - len(found))) > 0 and size < MOST_BATCH_BYTES:
+        came = consumer.consume(wanted, 0)
+        found += came
+        size += sum(map(_bytes_of, came))
+        if len(came) < wanted:
+            break
+    return found
+
+
+def _bytes_of(message: Message) -> int:
+    return len(message) + len(message.key() or b"")
 
 
 class TopicReader:
@@ -91,7 +113,7 @@ class TopicReader:
         for _ in range(ceil(timeout / POLL_SECONDS)):
             first = consumer.poll(min(timeout, POLL_SECONDS))
             if first is not None:
-                chunks = self._chunks([first, *consumer.consume(most - 1, 0)] if most > 1 else [first])
+                chunks = self._chunks([first, *waiting_behind(first, consumer, most)])
                 if chunks or self._unsure:  # else it told of a log's end, as it does after each record of a quiet topic
                     return chunks
             if self._wanted is not None or self._closing:

@@ -28,7 +28,7 @@ from streams.health import FlowMetrics
 from streams.policy_watch import POLICY_KIND, PolicyWatch
 from streams.recommendation_metrics import RecommendationMetrics
 from streams.recommended_rows import RecommendedRows
-from streams.records import DecodeLimits
+from streams.records import DecodeLimits, reasons
 from streams.rows import RowEncoder, Shares
 from streams.snapshots import Standing
 from streams.state_codec import ActiveFrom
@@ -260,6 +260,7 @@ class RecommendationProcessor:
             list(self._activations(part, using)),
             frozenset(name for name, some in written.items() if some),
             {"recommendations": FreshRows(part.base, part.state.position, slates)},
+            reasons(decoded.dead),
         )
 
     def _recommended(

@@ -4,7 +4,8 @@ Everything that would poison a batch further on (NUL characters, numbers out of 
 refused here, before it touches state. Pure functions; which topic it is they do not know.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,8 @@ Message = TypeVar("Message", bound=msgspec.Struct)
 MILLISECONDS_A_DAY = 86_400_000
 #: The only way to write a NUL character in JSON: a raw one is no JSON.
 ESCAPED_NUL = b"\\u0000"
+#: Of unknown fields: how deep they may be nested, and how many values and names they may hold in all.
+MOST_EXTRA_DEPTH, MOST_EXTRA_VALUES = 32, 10_000
 Int64s = npt.NDArray[np.int64]
 
 
@@ -125,10 +128,30 @@ def _read_with_extra(value: bytes, kind: type[Message]) -> tuple[Message, bytes]
     fields = decode_any(value)
     known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields}
     message = msgspec.convert(known, kind)
+    _check_extra(fields)
     try:
         return message, msgspec.json.encode(fields)
     except (OverflowError, ValueError) as error:
         raise Refusal("invalid_field", f"unknown fields cannot be stored: {error}") from None
+
+
+def _check_extra(fields: Mapping[str, Any]) -> None:
+    """Level by level, so that neither a deep nor a broad one costs more than its bound; a stack's depth, which differs
+    from worker to worker, decides nothing."""
+    level: list[Any] = list(fields.values())
+    depth, values = 1, 2 * len(fields)
+    while level:
+        if values > MOST_EXTRA_VALUES:
+            raise Refusal("invalid_field", f"unknown fields hold more than {MOST_EXTRA_VALUES} values and names")
+        if depth > MOST_EXTRA_DEPTH:
+            raise Refusal("too_deep", f"unknown fields are nested more than {MOST_EXTRA_DEPTH} levels deep")
+        objects = [value for value in level if isinstance(value, dict)]
+        lists = [value for value in level if isinstance(value, list)]
+        values += sum(2 * len(found) for found in objects) + sum(map(len, lists))
+        if values <= MOST_EXTRA_VALUES:
+            level = [value for found in objects for value in found.values()]
+            level += [value for found in lists for value in found]
+            depth += bool(objects or lists)
 
 
 def _has_nul(value: Any) -> bool:
@@ -175,6 +198,11 @@ def text_key(key: bytes | None, meaning: str) -> str:
     if not 0 < len(text) <= contract.MAX_ID_LENGTH or "\0" in text:
         raise Refusal("wrong_key", f"the record's key must be {meaning}")
     return text
+
+
+def reasons(dead: Sequence[DeadRecord]) -> Mapping[str, int]:
+    """Error code -> how many."""
+    return Counter(letter.code for letter in dead)
 
 
 def dead_record(record: Record, refusal: Refusal) -> DeadRecord:

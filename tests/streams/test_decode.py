@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams import records
 from streams.decode import decode_feedback, decode_transactions
 from streams.records import DecodeLimits
 
@@ -116,6 +117,53 @@ def test_a_deeply_nested_nul_is_a_dead_letter_and_never_an_error(depth: int, ope
     nested = opening * depth + '"\\u0000"' + closing * depth
     value = encoded(odd=1).replace(b'"odd": 1', f'"odd": {nested}'.encode())
     assert only_dead_letter(value) in ("nul_character", "too_deep")
+
+
+def deep(levels: int, kind: str) -> bytes:
+    opening, closing = ("[", "]") if kind == "list" else ('{"a":', "}")
+    nested = opening * (levels - 1) + "1" + closing * (levels - 1)
+    return encoded(odd=0).replace(b'"odd": 0', f'"odd": {nested}'.encode())
+
+
+#: The attack: unknown fields that cost much wherever they are read later.
+COSTLY = {
+    "deep lists": deep(records.MOST_EXTRA_DEPTH + 1, "list"),
+    "deep objects": deep(records.MOST_EXTRA_DEPTH + 1, "object"),
+    "many names": encoded(**{f"name-{number}": number for number in range(5_001)}),
+    "a long list": encoded(odd=[0] * 10_001),
+    "many short lists": encoded(odd=[[0]] * 5_001),
+}
+
+
+@pytest.mark.parametrize("value", COSTLY.values(), ids=COSTLY)
+def test_unknown_fields_are_bounded_in_depth_and_number(value: bytes) -> None:
+    assert only_dead_letter(value) in ("too_deep", "invalid_field")
+
+
+@pytest.mark.parametrize("value", COSTLY.values(), ids=COSTLY)
+def test_without_the_bound_deep_and_many_unknown_fields_go_through(
+    value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_check_extra", lambda _fields: None)
+    assert len(decode(value)) == 1
+
+
+@pytest.mark.parametrize("kind", ["list", "object"])
+def test_unknown_fields_just_within_the_bounds_are_kept(kind: str) -> None:
+    assert len(decode(deep(records.MOST_EXTRA_DEPTH, kind))) == 1
+    assert len(decode(encoded(odd=[0] * 9_998))) == 1
+    assert len(decode(encoded(**{f"name-{number}": number for number in range(5_000)}))) == 1
+
+
+def test_of_a_field_that_is_there_twice_the_last_one_counts() -> None:
+    """With unknown fields or without, alone or beside others: the same."""
+    twice = encoded().replace(b'"amount": 12.34', b'"amount": 1, "amount": 2')
+    more = twice.replace(b"}", b', "odd": 1, "odd": 3}')
+    for value in (twice, more):
+        assert decode(value).amount_e4.tolist() == [20_000]
+        assert decode(encoded(), value).amount_e4.tolist() == [123_400, 20_000]
+    assert decode(more).extra == [b'{"odd":3}']
+    assert only_dead_letter(encoded().replace(b"{", b'{"account_id": "account-1", ', 1), key=b"other") == "wrong_key"
 
 
 def test_a_time_after_the_year_9999_is_a_dead_letter_whatever_the_record_s_own_time() -> None:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from storage.progress import Claim
 from streams.batch import Chunk, OwnedPartition
 from streams.kafka import KafkaSettings, records_consumer
-from streams.reading import RecordsUnreadable, TopicReader
+from streams.reading import MOST_BATCH_BYTES, RECORDS_AT_ONCE, RecordsUnreadable, TopicReader
 from tests.deployment import wait_until
 from tests.streams.topics import created, numbered, produce
 
@@ -106,6 +106,43 @@ def test_compressed_batches_are_read_whole_and_in_order(reading: Reading, kafka_
     assert reading.offsets(0) == list(range(len(expected)))
     assert {record.key for record in reading.records[0]} == {b"key"}
     assert all(record.timestamp > 1_700_000_000_000 for record in reading.records[0])
+
+
+def unpack_much(servers: str, topic: str, codec: str) -> None:
+    """The attack: a few kilobytes on the wire that become 96 MB of records, each as large as it may be."""
+    settings = {
+        "compression.type": codec,
+        "linger.ms": 500,
+        "batch.size": 120_000_000,
+        "message.max.bytes": 120_000_000,
+    }
+    produce(servers, topic, [b"x" * 999_000] * 96, **settings)
+
+
+@pytest.mark.parametrize("codec", ["lz4", "gzip", "snappy", "zstd"])
+def test_what_a_small_batch_unpacks_to_comes_in_parts_of_bounded_size(
+    reading: Reading, kafka_servers: str, topic: str, codec: str
+) -> None:
+    unpack_much(kafka_servers, topic, codec)
+    reading.read(p0=0)
+    sizes: list[int] = []
+    while sum(sizes) < 96 * 999_000:
+        for part in reading.reader.take(8_192, SECONDS):
+            sizes.append(sum(len(record.value or b"") for record in part.records))
+    assert max(sizes) < MOST_BATCH_BYTES + RECORDS_AT_ONCE * 1_000_000
+    assert len(sizes) >= 2
+
+
+def test_without_the_bound_it_comes_in_one_part(
+    reading: Reading, kafka_servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.reading.MOST_BATCH_BYTES", 2**62)
+    unpack_much(kafka_servers, topic, "zstd")
+    reading.read(p0=0)
+    first: list[int] = []
+    while not first:
+        first = [len(part.records) for part in reading.reader.take(8_192, SECONDS)]
+    assert first == [96]
 
 
 def test_a_record_without_key_or_value_has_none(reading: Reading, kafka_servers: str, topic: str) -> None:
