@@ -50,6 +50,8 @@ DATABASE_REMEDIES = {
     "signed by an authority in sslrootcert.",
 }
 
+REDIS_REMEDY = "Start Redis, or correct HEADGATE_REDIS; a server without TLS does not answer rediss://."
+
 Status = Literal["ok", "warn", "fail"]
 
 
@@ -288,7 +290,7 @@ def check_redis(settings: Settings) -> Iterator[Check]:
         try:
             version = redis_version(client)
         except redis.RedisError as error:
-            yield Check("redis", "fail", f"no answer: {in_words(error)}", "Start Redis, or correct HEADGATE_REDIS.")
+            yield Check("redis", "fail", f"no answer: {in_words(error)}", REDIS_REMEDY)
             return
         if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
             oldest = ".".join(map(str, OLDEST_REDIS))

@@ -167,7 +167,6 @@ REFUSED: dict[str, tuple[Callable[[Place], str], str]] = {
     "another authority": (lambda place: redis_url(place.good, place.strange.file, WORKER), "tls"),
     "another host": (lambda place: redis_url(place.elsewhere, place.trusted.file, WORKER), "tls"),
     "an expired certificate": (lambda place: redis_url(place.expired, place.trusted.file, WORKER), "tls"),
-    "a server without TLS": (lambda place: redis_url(place.without_tls, place.trusted.file, WORKER), "tls"),
     "a wrong password": (lambda place: place.url(password=f"{PASSWORD}-not"), "authentication"),
     "an unknown user": (lambda place: place.url("headgate-nobody"), "authentication"),
 }
@@ -201,6 +200,17 @@ def test_a_redis_that_is_not_what_the_address_says_is_refused_in_one_line(place:
         assert PASSWORD not in line
         assert SECRET_ROW not in line
         assert "\n" not in line
+
+
+def test_a_redis_without_tls_is_refused_in_one_line(place: Place) -> None:
+    """It waits for a line's end, which a greeting by TLS does not have, so that all one hears of it is silence."""
+    settings = settings_of(redis_url(place.without_tls, place.trusted.file, WORKER))
+    (check,) = check_redis(settings)
+    assert (check.status, check.found) == ("fail", "no answer: Timeout connecting to server")
+    assert "does not answer rediss://" in check.remedy
+    with pytest.raises(SinkUnavailable, match="Timeout") as caught:
+        RedisSink(redis_views(settings)).publish("alerts", [alert_row(account_id=SECRET_ROW)])
+    assert SECRET_ROW not in str(caught.value)
 
 
 def test_a_publication_beyond_the_rights_is_named_without_what_was_published(place: Place) -> None:
