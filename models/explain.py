@@ -17,16 +17,14 @@ from torch import Tensor
 from models.artifact import TrainedDetector
 from models.detector import EMBEDDINGS, MEMO_SIZE
 from models.events import Events
-from models.feature_schema import FEATURES, MEMO_PARTS
+from models.feature_schema import FEATURES, MEMO_CHARACTERS
 from models.features import FeatureBatch
 from models.merchant_labels import LABEL_FEATURES, MOST_DAYS
-from models.text_encoder import CHARACTERS_A_PART
 from models.text_reading import HIDDEN_CHARACTER, MIXED_ALPHABETS, signs_of
 
 MOST_REASONS = 5
-#: So many characters of a memo are told; so many are what the network has read (text_encoder.py).
+#: So many characters of a memo are told.
 MOST_OF_MEMO = 60
-MEMO_CHARACTERS = CHARACTERS_A_PART * MEMO_PARTS
 DISGUISES = {
     MIXED_ALPHABETS: "letters of several alphabets in one word",
     HIDDEN_CHARACTER: "an invisible character within a word",

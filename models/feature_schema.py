@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.text_reading import CHARACTERS_A_PART
+
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -34,6 +36,7 @@ CATEGORIES = ("merchant", "category", "channel", "country")
 CATEGORY_BUCKETS = (2048, 256, 64, 512)
 #: Of memos: buckets of their parts, and how many parts of one are read (text_encoder.py).
 MEMO_BUCKETS, MEMO_PARTS = 8192, 48
+MEMO_CHARACTERS = CHARACTERS_A_PART * MEMO_PARTS
 
 HOUR, DAY = 3_600_000.0, 86_400_000.0
 WEEK, MONTH = 7 * DAY, 30 * DAY

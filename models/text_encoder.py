@@ -16,12 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.text_reading import Reading, in_one_form
+from models.text_reading import CHARACTERS_A_PART, Reading, in_one_form
 
 #: A memory that holds more texts than this forgets them all; what recurs is soon known again.
 REMEMBERED = 30_000
-#: Of a text, so many characters for each part are read.
-CHARACTERS_A_PART = 8
 #: What a bucket's learned vector has.
 BUCKET_SIZE = 16
 #: Untrained vectors are small, so that words which training never saw hardly move the mean.

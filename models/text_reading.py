@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+#: Of a text, so many characters for each part are read.
+CHARACTERS_A_PART = 8
 #: Of a text's parts, words are at most this share, and so are pairs of neighbouring words: pieces need room, too.
 WORDS_SHARE = 0.25
 #: Characters of a piece; the beginning and the end of a word count as one each.
@@ -66,6 +68,16 @@ def in_one_form(text: str, longest: int) -> str:
 def signs_of(text: str) -> list[int]:
     """Which signs a text shows, however it is written."""
     return (np.flatnonzero(Reading.of([in_one_form(text, len(text))]).signs[0]) + 1).tolist()
+
+
+def words_of(texts: Sequence[str]) -> list[tuple[list[str], list[int]]]:
+    """Of each text its words, as they are read (0 for every number), and the signs that it shows."""
+    reading = Reading.of([in_one_form(text, len(text)) for text in texts])
+    characters = reading.codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    stops = np.bincount(reading.text, minlength=len(texts)).cumsum().tolist()
+    signs = [(np.flatnonzero(shown) + 1).tolist() for shown in reading.signs]
+    starts = [0, *stops[:-1]]
+    return [(characters[a:b].split(), own) for a, b, own in zip(starts, stops, signs, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

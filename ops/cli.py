@@ -20,6 +20,7 @@ from ops.commands_models import models
 from ops.commands_partitions import accept_loss, rescale
 from ops.commands_retention import prune
 from ops.commands_simulate import simulate
+from ops.commands_subjects import erase, pseudonym
 from ops.terminal import Json, cli_user, fail, load_settings, plain, print_json
 
 cli = typer.Typer(
@@ -134,7 +135,9 @@ def train(
     rates = read_rates(settings.rates)
     history: History
     if transactions is not None:
-        history, quality = filed_and_checked(read_files(transactions, labels, rates), rates, horizon)
+        history, quality = filed_and_checked(
+            read_files(transactions, labels, rates, settings.pseudonyms), rates, horizon
+        )
     else:
         history, quality = stored_and_checked(sql, rates, cut_now(sql, utc_now()), horizon)
     config = TrainingConfig(
@@ -248,9 +251,10 @@ def backtest(
     options = options_of(
         label_delay, retrain_every, retrain_from, alerts_per_day=alerts_per_day, hidden=hidden, epochs=epochs, seed=seed
     )
-    rates = read_rates(load_settings().rates)
+    settings = load_settings()
+    rates = read_rates(settings.rates)
     with progress_bar(as_json) as progress:
-        found = run_backtest(transactions, labels, output, options, rates, progress)
+        found = run_backtest(transactions, labels, output, options, rates, progress, settings.pseudonyms)
     if as_json:
         print_json(found)
     else:
@@ -322,20 +326,22 @@ def dead_letters_replay(
 ) -> None:
     """Send dead letters to their topics again."""
     from ops.clock import utc_now
-    from ops.jobs.dead_letters import replay_dead_letters
+    from ops.jobs.dead_letters import reading_again, replay_dead_letters
     from storage.database import open_database
     from streams.kafka import KafkaSettings, producer
 
     settings = load_settings()
+    kafka = KafkaSettings(settings.kafka)
     sent, partial = replay_dead_letters(
         open_database(settings.database.get_secret_value()),
-        producer(KafkaSettings(settings.kafka)),
+        producer(kafka),
+        read_again=reading_again(kafka, settings.pseudonyms),
         code=code,
         limit=limit,
         clock=utc_now,
         who=cli_user(),
     )
-    print(f"{sent} sent again" + (f", {len(partial)} kept only in part and left alone" if partial else ""))
+    print(f"{sent} sent again" + (f", {len(partial)} not kept as a whole and left alone" if partial else ""))
 
 
 @redis_commands.command("rebuild")
@@ -352,3 +358,5 @@ cli.command("audit")(audit)
 cli.command("accept-loss")(accept_loss)
 cli.command("rescale")(rescale)
 cli.command("prune")(prune)
+cli.command("erase")(erase)
+cli.command("pseudonym")(pseudonym)

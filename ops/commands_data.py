@@ -48,7 +48,7 @@ def check(
     horizon = settings.label_horizon if label_horizon_days is None else timedelta(days=label_horizon_days)
     with progress_bar(as_json) as progress:
         if transactions is not None:
-            quality = check_files(transactions, labels, rates, horizon, progress)
+            quality = check_files(transactions, labels, rates, horizon, progress, settings.pseudonyms)
         else:
             sql = open_database(settings.database.get_secret_value())
             quality = check_database(sql, rates, utc_now(), horizon, progress)

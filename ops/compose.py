@@ -92,7 +92,9 @@ def build_flow(
     """The flow with its pipelines and relays, not yet started."""
     ownership = Ownership()
     rates = read_rates(settings.rates)
-    limits = DecodeLimits(settings.record_size_limit, int(settings.future_tolerance_seconds * 1000))
+    limits = DecodeLimits(
+        settings.record_size_limit, int(settings.future_tolerance_seconds * 1000), settings.pseudonyms
+    )
     rows = RowEncoder(database.dialect)
     transactions, feedback, engagements, items = (
         f"{settings.topic_prefix}{name}" for name in ("transactions", "feedback", "engagements", "items")

@@ -23,6 +23,7 @@ from ops.dashboard.roles import parse_tokens
 from ops.secret_files import FILE_SUFFIX, SecretFile, SecretFileRefused, read_secret_files
 from ops.service_addresses import check_database_address, check_redis_address, parse_hosts
 from storage.model_trust import signing_key_of, verify_keys_of
+from streams.pseudonyms import Pseudonyms, parse_keys
 
 PREFIX = "HEADGATE_"
 
@@ -95,6 +96,11 @@ def _addresses(value: str) -> str:
     return value
 
 
+def _pseudonym_keys(value: SecretStr) -> SecretStr:
+    parse_keys(value.get_secret_value())
+    return value
+
+
 class Settings(BaseSettings):
     """What a worker and the commands need to know. Construct with `read_settings`."""
 
@@ -162,6 +168,13 @@ class Settings(BaseSettings):
     )
     publish_predictions: bool = Field(
         False, description="Publish every prediction to the topic `predictions`, not the alerts alone."
+    )
+
+    # People
+    pseudonym_keys: Annotated[SecretStr, AfterValidator(_pseudonym_keys)] = Field(
+        SecretStr(""),
+        description="Keys for pseudonyms of accounts, users and memos: id=base64key pairs with commas, the current one "
+        "first, the others to recognise what was made before. Default: ids and memos are kept in clear.",
     )
 
     # Decisions
@@ -271,6 +284,11 @@ class Settings(BaseSettings):
 
     #: Of settings that were read from a file of their own.
     _secret_files: dict[str, SecretFile] = PrivateAttr(default_factory=dict)
+
+    @property
+    def pseudonyms(self) -> Pseudonyms | None:
+        """None where clear ids are kept."""
+        return Pseudonyms.of_keys(self.pseudonym_keys.get_secret_value())
 
     @property
     def label_horizon(self) -> timedelta:

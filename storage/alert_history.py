@@ -11,7 +11,7 @@ from sqlalchemy import Boolean, Connection, Date, TextualSelect, func, select, t
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
-from storage.tables import Alert, Feedback, UtcTimestamp
+from storage.tables import Alert, Feedback, RelayCursor, UtcTimestamp
 
 EPOCH_DAY = date(1970, 1, 1)
 
@@ -97,12 +97,21 @@ def open_alerts(connection: Connection, topic_generation: int, partition: int) -
 
 
 def next_alert_sequence(connection: Connection, topic_generation: int, partition: int) -> int:
+    """Behind all that are stored, and all that were published: the last ones may have been erased since, and what a
+    sink has passed it would not look at again."""
     newest = connection.execute(
         select(func.max(Alert.sequence)).where(
             Alert.topic_generation == topic_generation, Alert.source_partition == partition
         )
     ).scalar()
-    return 0 if newest is None else int(newest) + 1
+    passed = connection.execute(
+        select(func.max(RelayCursor.position)).where(
+            RelayCursor.outbox == "alerts",
+            RelayCursor.topic_generation == topic_generation,
+            RelayCursor.partition == partition,
+        )
+    ).scalar()
+    return max(0 if newest is None else int(newest) + 1, int(passed or 0))
 
 
 def stored_transactions_at(

@@ -29,9 +29,16 @@ class DeadLetter:
     replayed_at: datetime | None
 
     @property
+    def is_withheld(self) -> bool:
+        """Whether nothing of the record is kept, as pseudonyms were on: its digest names the key that it was made
+        with."""
+        return "." in (self.sha256 or "")
+
+    @property
     def is_whole(self) -> bool:
-        """False for a record above the size limit, of whose key and value only the beginnings are kept."""
-        return self.error_code != "too_large" and self.kept_bytes == self.payload_bytes
+        """False for a record above the size limit, of whose key and value only the beginnings are kept, and for one
+        that is withheld."""
+        return not self.is_withheld and self.error_code != "too_large" and self.kept_bytes == self.payload_bytes
 
     def summary(self) -> dict[str, Any]:
         """Everything but the payload."""

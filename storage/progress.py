@@ -249,16 +249,16 @@ def audit(connection: Connection) -> list[ProgressRow]:
     return [row for row in all_progress(connection) if not row.adds_up]
 
 
-def hold_epoch(connection: Connection, claim: Claim) -> bool:
-    """Whether the claim's epoch is the newest. If so it stays that until the transaction ends, of which SQLite has but
-    one that writes."""
+def hold_epoch(connection: Connection, topic_generation: int, partition: int, epoch: int) -> bool:
+    """Whether the epoch is the partition's newest. If so it stays that until the transaction ends, of which SQLite has
+    but one that writes."""
     lock = " FOR SHARE" if connection.dialect.name == "postgresql" else ""
     found = connection.execute(
         text(
             "SELECT 1 FROM stream_progress WHERE topic_generation = :generation AND partition = :partition "
             f"AND epoch = :epoch{lock}"
         ),
-        {"generation": claim.topic_generation, "partition": claim.partition, "epoch": claim.epoch},
+        {"generation": topic_generation, "partition": partition, "epoch": epoch},
     )
     return found.first() is not None
 

@@ -7,10 +7,18 @@ interleave, and Redis refuses the smaller id. Every key has the prefix and a tim
 SQL.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
+import msgspec
 import redis
+
+#: Entries and keys that are looked through at a time.
+AT_ONCE = 1_000
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 #: KEYS: hash, stream, risk. ARGV: alert_id, revision, payload, score, ttl seconds, stream length, channel.
 PUBLISH_IF_NEW = """
@@ -40,6 +48,13 @@ if before and before > made_at(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1
 """
+
+
+class _AccountOf(msgspec.Struct):
+    account_id: str
+
+
+_decode_account = msgspec.json.Decoder(_AccountOf).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +124,40 @@ class RedisViews:
                 )
             return [bool(current) for current in pipeline.execute()]
 
+    def forget_accounts(self, accounts: Collection[str]) -> int:
+        """Removes what there is of these accounts' alerts and risks; how many entries and keys that were."""
+        stream, removed, begin = self._key("alerts"), 0, "-"
+        while entries := cast(Entries, self._client.xrange(stream, begin, count=AT_ONCE)):
+            own = [entry for entry, fields in entries if _account_of(fields.get(b"payload")) in accounts]
+            if own:
+                removed += self._client.xdel(stream, *own)
+            begin = f"({entries[-1][0].decode()}"
+        for key in self._client.scan_iter(match=_literally(self._key("alert:")) + "*", count=AT_ONCE):
+            if _account_of(cast(bytes | None, self._client.hget(key, "payload"))) in accounts:
+                removed += self._client.delete(key)
+        for account in accounts:
+            removed += self._client.delete(self._key(f"risk:{account}"))
+        return removed
+
+    def forget_users(self, users: Collection[str]) -> int:
+        """Removes these users' slates; how many there were."""
+        return sum(int(self._client.delete(self._key(f"recs:{user}"))) for user in users)
+
     def tell_operator(self, message: bytes) -> None:
         """On the channel `operator`, for whoever listens at this moment."""
         self._client.publish(self._key("operator"), message)
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}{name}"
+
+
+def _account_of(payload: bytes | None) -> str | None:
+    """Whose alert a payload is; None where it is none of the contract's."""
+    with suppress(msgspec.MsgspecError):
+        return _decode_account(payload or b"").account_id
+    return None
+
+
+def _literally(text: str) -> str:
+    """As a pattern of Redis that matches nothing else."""
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)

@@ -9,14 +9,15 @@ partition write the same file. What the arrays mean is the business of those who
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, select, text
+from sqlalchemy import Connection, Row, delete, insert, select, text
 
 from storage.array_files import Array, BadArrayFile, array_file_pieces, arrays_of_file
+from storage.progress import hold_epoch
 from storage.tables import Snapshot, UtcTimestamp
 from storage.whole_files import WholeFiles
 
@@ -241,10 +242,12 @@ def publish_snapshot(connection: Connection, manifest: Manifest, path: str, dige
     """Names the snapshot in SQL and forgets all but the newest two; False where the manifest's epoch is no longer the
     partition's, or SQL has not passed its offset.
 
-    What was committed up to next_offset under the manifest's epoch stays so: a new owner that claims the partition at
-    this very moment does no harm, hence no lock.
+    The epoch is held until the transaction ends, so that an erasure (storage/erasure.py) finds what is named before it
+    and keeps out what would be named after it.
     """
     key = {"generation": manifest.topic_generation, "partition": manifest.partition}
+    if not hold_epoch(connection, manifest.topic_generation, manifest.partition, manifest.epoch):
+        return False
     published = connection.execute(
         text(
             "INSERT INTO snapshots (topic_generation, partition, next_offset, epoch, path, sha256, size_bytes, "
@@ -268,6 +271,14 @@ def publish_snapshot(connection: Connection, manifest: Manifest, path: str, dige
         for record in _newest_first(connection, manifest.topic_generation, manifest.partition)[KEPT_SNAPSHOTS:]:
             forget_snapshot(connection, record)
     return bool(published)
+
+
+def replace_snapshot(connection: Connection, record: SnapshotRecord, manifest: Manifest, written: ManifestRef) -> None:
+    """The same state without somebody, under an epoch of its own, in the transaction that took this epoch."""
+    forget_snapshot(connection, record)
+    size = sum(segment.size_bytes for segment in manifest.segments)
+    values = {"path": written.path, "sha256": written.sha256, "size_bytes": size, "epoch": manifest.epoch}
+    connection.execute(insert(Snapshot).values({**asdict(record), **values}))
 
 
 def latest_snapshots(

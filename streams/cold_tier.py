@@ -147,7 +147,7 @@ class ColdTier:
         packed = self._evict(claim.partition, over)
         if len(packed):
             with self._database.begin() as connection:
-                if not hold_epoch(connection, claim):
+                if not hold_epoch(connection, claim.topic_generation, claim.partition, claim.epoch):
                     return
                 WriteColdStates(claim, packed, active, self._layout)(connection)
             self._partitions[claim.partition].in_sql = True

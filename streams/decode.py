@@ -5,7 +5,7 @@ Pure functions: records in, columns and dead letters out. What every record goes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from models.columns import concatenated
 from streams import contract
+from streams.pseudonyms import Pseudonyms
 from streams.records import (
     DeadRecord,
     DecodeLimits,
@@ -86,7 +87,18 @@ _decode_feedback = msgspec.json.Decoder(contract.Feedback).decode
 def decode_transactions(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions:
     """All together where nothing is wrong with any record, else one by one; the result is the same."""
     together = _decode_together(records, limits)
-    return _decode_one_by_one(records, limits) if together is None else together
+    decoded = _decode_one_by_one(records, limits) if together is None else together
+    return decoded if limits.pseudonyms is None else _pseudonymous(decoded, limits.pseudonyms)
+
+
+def _pseudonymous(decoded: DecodedTransactions, pseudonyms: Pseudonyms) -> DecodedTransactions:
+    """Without clear ids and texts. Nobody knows what unknown fields hold, so none is kept."""
+    return replace(
+        decoded,
+        account_id=pseudonyms.of_all(decoded.account_id),
+        memo=pseudonyms.of_memos(decoded.memo),
+        extra=[None] * len(decoded),
+    )
 
 
 def _decode_together(records: Sequence[Record], limits: DecodeLimits) -> DecodedTransactions | None:
@@ -112,7 +124,7 @@ def _decode_one_by_one(records: Sequence[Record], limits: DecodeLimits) -> Decod
                 raise Refusal("wrong_key", f"the record's key {record.key!r} is not its account_id")
             check_time(message.occurred_at, record.timestamp, limits)
         except Refusal as refusal:
-            dead.append(dead_record(record, refusal))
+            dead.append(dead_record(record, refusal, limits))
             continue
         messages.append(message)
         kept.append(record)
@@ -158,12 +170,12 @@ def decode_feedback(records: Sequence[Record], limits: DecodeLimits) -> DecodedF
             entity = text_key(record.key, "the account_id or user_id")
             check_time(message.given_at, record.timestamp, limits)
         except Refusal as refusal:
-            dead.append(dead_record(record, refusal))
+            dead.append(dead_record(record, refusal, limits))
             continue
         messages.append(message)
         kept.append(record)
-        entities.append(entity)
-        extra.append(more)
+        entities.append(entity if limits.pseudonyms is None else limits.pseudonyms.of_subject(entity))
+        extra.append(more if limits.pseudonyms is None else None)
     return DecodedFeedback(
         offset=np.array([r.offset for r in kept], np.int64),
         recorded_at=np.array([r.timestamp for r in kept], np.int64),

@@ -4,7 +4,7 @@ Pure functions: records in, columns and dead letters out, as streams/decode.py h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -63,7 +63,10 @@ _decode_engagement = msgspec.json.Decoder(contract.Engagement).decode
 def decode_engagements(records: Sequence[Record], limits: DecodeLimits) -> DecodedEngagements:
     """All together where nothing is wrong with any record, else one by one; the result is the same."""
     together = _decode_together(records, limits)
-    return _decode_one_by_one(records, limits) if together is None else together
+    decoded = _decode_one_by_one(records, limits) if together is None else together
+    if limits.pseudonyms is None:
+        return decoded
+    return replace(decoded, user_id=limits.pseudonyms.of_all(decoded.user_id), extra=[None] * len(decoded))
 
 
 def _decode_together(records: Sequence[Record], limits: DecodeLimits) -> DecodedEngagements | None:
@@ -89,7 +92,7 @@ def _decode_one_by_one(records: Sequence[Record], limits: DecodeLimits) -> Decod
                 raise Refusal("wrong_key", f"the record's key {record.key!r} is not its user_id")
             check_time(message.occurred_at, record.timestamp, limits)
         except Refusal as refusal:
-            dead.append(dead_record(record, refusal))
+            dead.append(dead_record(record, refusal, limits))
             continue
         messages.append(message)
         kept.append(record)

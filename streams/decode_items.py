@@ -85,7 +85,7 @@ def decode_items(records: Sequence[Record], limits: DecodeLimits, thumbnail: Thu
         try:
             found.append(_read_item(record, limits, thumbnail))
         except Refusal as refusal:
-            dead.append(dead_record(record, refusal))
+            dead.append(dead_record(record, refusal, limits))
     return DecodedItems(
         offset=np.array([one.record.offset for one in found], np.int64),
         recorded_at=np.array([one.record.timestamp for one in found], np.int64),

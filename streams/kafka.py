@@ -243,6 +243,25 @@ def has_records(settings: KafkaSettings, place: tuple[str, int], first: int, end
         consumer.close()
 
 
+def record_at(
+    settings: KafkaSettings, topic: str, partition: int, offset: int
+) -> tuple[bytes | None, bytes | None] | None:
+    """Key and value of one record; None where Kafka does not have it any more. Raises KafkaUnavailable."""
+    first, end = log_bounds(settings, [(topic, partition)])[topic, partition]
+    if not first <= offset < end:
+        return None
+    consumer = records_consumer(settings, settings.client_id)
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        for message in consumer.consume(1, timeout=SEARCH_SECONDS):
+            if message.error() is None and message.offset() == offset:
+                return message.key(), message.value()
+            return None
+        raise KafkaUnavailable(f"{settings.servers} did not send {topic}/{partition}@{offset} in time")
+    finally:
+        consumer.close()
+
+
 def create_topics(
     settings: KafkaSettings, topics: Mapping[str, Mapping[str, str]], *, partitions: int, replication: int
 ) -> list[str]:

@@ -1,5 +1,5 @@
-"""Whether SQL says that a partition of ours is to be claimed anew: a loss was accepted, a topic rescaled, or a worker
-that is no longer there claimed it last.
+"""Whether SQL says that a partition of ours is to be claimed anew: a loss was accepted, a topic rescaled, somebody
+erased, or a worker that is no longer there claimed it last.
 
 Kafka says whose a partition is, SQL who moves it. Where the two differ for long, the one whom Kafka names takes it
 back; a worker that Kafka no longer names hears of it in a rebalance before that.
@@ -12,6 +12,7 @@ import structlog
 
 from storage.accepted_losses import ACCEPT_LOSS
 from storage.database import Database
+from storage.erasure import ERASE
 from storage.partition_counts import RESCALE, latest_count
 from storage.progress import ProgressRow, all_progress
 from streams.ownership import TopicPartition
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 #: Owners in SQL that are commands: whoever Kafka names takes the partition at once.
-COMMANDS = (ACCEPT_LOSS, RESCALE)
+COMMANDS = (ACCEPT_LOSS, RESCALE, ERASE)
 
 
 @dataclass(frozen=True, slots=True)

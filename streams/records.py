@@ -4,10 +4,12 @@ Everything that would poison a batch further on (NUL characters, numbers out of 
 refused here, before it touches state. Pure functions; which topic it is they do not know.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams import contract
+from streams.pseudonyms import Pseudonyms
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 MILLISECONDS_A_DAY = 86_400_000
@@ -23,6 +26,12 @@ ESCAPED_NUL = b"\\u0000"
 #: Of unknown fields: how deep they may be nested, and how many values and names they may hold in all.
 MOST_EXTRA_DEPTH, MOST_EXTRA_VALUES = 32, 10_000
 Int64s = npt.NDArray[np.int64]
+#: Codes of refusals that quote nothing of a record but sizes, places and times.
+SAYS_NOTHING_OF_PEOPLE = frozenset(
+    {"null_value", "too_large", "too_deep", "invalid_json", "invalid_utf8", "nul_character", "in_the_future"}
+)
+#: A field of the contract as msgspec names it; of what is nested, and of unknown fields, it names none.
+FIELD = re.compile(r"\$\.[a-z_]+")
 
 
 class Record(Protocol):
@@ -40,15 +49,18 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """record_size in bytes of key and value; future_tolerance in milliseconds ahead of the Kafka record's timestamp."""
+    """record_size in bytes of key and value; future_tolerance in milliseconds ahead of the Kafka record's timestamp;
+    pseudonyms: what stands for people in what is kept, None where clear ids and texts are."""
 
     record_size: int = 1_000_000
     future_tolerance: int = 300_000
+    pseudonyms: Pseudonyms | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadRecord:
-    """A record that could not be processed: where it was, what it was, and why."""
+    """A record that could not be processed: where it was, what it was, and why. digest: its value's sha256; with
+    pseudonyms, which keep neither key nor value, that of key and value under a key of ours. size: the value's."""
 
     offset: int
     recorded_at: int
@@ -56,6 +68,8 @@ class DeadRecord:
     value: bytes | None
     code: str
     message: str
+    size: int
+    digest: str | None
 
 
 class Refusal(Exception):
@@ -205,6 +219,25 @@ def reasons(dead: Sequence[DeadRecord]) -> Mapping[str, int]:
     return Counter(letter.code for letter in dead)
 
 
-def dead_record(record: Record, refusal: Refusal) -> DeadRecord:
+def dead_record(record: Record, refusal: Refusal, limits: DecodeLimits) -> DeadRecord:
     recorded_at = min(max(record.timestamp, 0), contract.MAX_EPOCH_MILLISECONDS)
-    return DeadRecord(record.offset, recorded_at, record.key, record.value, refusal.code, str(refusal))
+    place, size = (record.offset, recorded_at), len(record.value or b"")
+    if limits.pseudonyms is not None:
+        digest = limits.pseudonyms.of_record(whole(record.key, record.value))
+        return DeadRecord(*place, None, None, refusal.code, _without_quotes(refusal), size, digest)
+    digest_of_value = None if record.value is None else sha256(record.value).hexdigest()
+    return DeadRecord(*place, record.key, record.value, refusal.code, str(refusal), size, digest_of_value)
+
+
+def whole(key: bytes | None, value: bytes | None) -> bytes:
+    """A record's content in one piece, equal for equal ones only."""
+    parts = [b"-" if part is None else b"%d:%b" % (len(part), part) for part in (key, value)]
+    return b"".join(parts)
+
+
+def _without_quotes(refusal: Refusal) -> str:
+    """What a refusal says, and nothing of the record: its fields' names, sizes and times at most."""
+    if refusal.code in SAYS_NOTHING_OF_PEOPLE:
+        return str(refusal)
+    where = FIELD.search(str(refusal))
+    return f"{'the record' if where is None else where[0]} is refused; what it holds is not kept, as pseudonyms are on"

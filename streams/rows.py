@@ -8,7 +8,6 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
@@ -236,8 +235,8 @@ class RowEncoder:
             "error_message": [_printable(letter.message) for letter in dead],
             "record_key": [_kept(letter, letter.key) for letter in dead],
             "payload": [_kept(letter, letter.value) for letter in dead],
-            "payload_bytes": np.array([len(letter.value or b"") for letter in dead], np.int64),
-            "sha256": [None if letter.value is None else sha256(letter.value).hexdigest() for letter in dead],
+            "payload_bytes": np.array([letter.size for letter in dead], np.int64),
+            "sha256": [letter.digest for letter in dead],
         }
         return [encode_rows(self._dialect, tables.DeadLetter, columns, len(dead))]
 

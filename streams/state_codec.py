@@ -6,7 +6,7 @@ partition. Under another one it is left out, and the network builds it from the 
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,20 @@ def changes_of(arrays: Arrays, kinds: Mapping[str, "np.dtype[Any]"]) -> tuple[Ch
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise BadState(f"no packed entities: {error!r}") from error
     return Changes(entities, gone, whole), active
+
+
+def without_entities(arrays: Arrays, kind: str, names: Collection[str]) -> Arrays | None:
+    """A segment's arrays without some entities of a kind; None where it has none of them. Raises BadState."""
+    try:
+        ids, gone = _texts_of(arrays, f"{kind}.ids"), _texts_of(arrays, f"{kind}.gone")
+        if not {*names}.intersection([*ids, *gone]):
+            return None
+        kept = [place for place, entity in enumerate(ids) if entity not in names]
+        rest = {f"{kind}.{name}": arrays[f"{kind}.{name}"][kept] for name in ("touched", "rows", "hidden", "current")}
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadState(f"no packed entities: {error!r}") from error
+    texts = _texts(f"{kind}.ids", [ids[place] for place in kept])
+    return {**arrays, **rest, **texts, **_texts(f"{kind}.gone", [entity for entity in gone if entity not in names])}
 
 
 def _packed(arrays: Arrays, kind: str, row_type: "np.dtype[Any]") -> Packed:

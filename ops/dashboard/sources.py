@@ -14,6 +14,7 @@ from ops.settings import Settings
 from storage.database import Database, open_database
 from storage.registry import ModelRegistry
 from streams.kafka import Broker, KafkaSettings
+from streams.pseudonyms import Pseudonyms
 
 #: For an answer from Redis or Kafka, seconds.
 REDIS_SECONDS = 2.0
@@ -36,6 +37,7 @@ class Sources:
     topic_prefix: str
     alert_rule: AlertRule
     alert_max_age: timedelta
+    pseudonyms: Pseudonyms | None
     clock: Callable[[], datetime]
 
     def at(self, clock: Callable[[], datetime]) -> "Sources":
@@ -68,5 +70,6 @@ def open_sources(settings: Settings) -> Sources:
         topic_prefix=settings.topic_prefix,
         alert_rule=parse_rule(settings.alert_rule),
         alert_max_age=timedelta(seconds=settings.alert_max_age_seconds),
+        pseudonyms=settings.pseudonyms,
         clock=utc_now,
     )

@@ -19,6 +19,7 @@ from ops.jobs.report import write_report
 from ops.jobs.report_figures import Figures, figures_of, scored_rows
 from ops.jobs.report_page import number, percent
 from ops.jobs.retrain_command import parse_span
+from streams.pseudonyms import Pseudonyms
 
 PREDICTIONS = "predictions.parquet"
 
@@ -43,13 +44,14 @@ def run_backtest(
     options: BacktestOptions,
     rates: Mapping[str, float],
     progress: Progress,
+    pseudonyms: Pseudonyms | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """What --json prints. Raises BacktestRefused, UnreadableHistory."""
     prepare_folder(output)
     progress("read", 0.0)
     # With a horizon of nothing every event has matured, so that the labels are those of the file.
-    history = history_from_files(transactions, labels, rates, label_horizon=timedelta(0))
+    history = history_from_files(transactions, labels, rates, pseudonyms, label_horizon=timedelta(0))
     fraud = None if labels is None else history.labels == 1
     progress("read", 1.0)
     began = clock()

@@ -24,6 +24,7 @@ from ops.jobs.history import StoredHistory, epoch_milliseconds, history_from_dat
 from ops.jobs.history_files import FiledHistory, read_files
 from storage.database import Database
 from storage.training_data import HistoryCut, cut_now, labelled_transactions
+from streams.pseudonyms import Pseudonyms
 
 Progress = Callable[[str, float], None]
 
@@ -45,11 +46,16 @@ def check_database(
 
 
 def check_files(
-    transactions: Path, labels: Path | None, rates: Mapping[str, float], label_horizon: timedelta, progress: Progress
+    transactions: Path,
+    labels: Path | None,
+    rates: Mapping[str, float],
+    label_horizon: timedelta,
+    progress: Progress,
+    pseudonyms: Pseudonyms | None = None,
 ) -> DataQuality:
     """Raises UnreadableHistory."""
     progress("read", 0.0)
-    filed = read_files(transactions, labels, rates)
+    filed = read_files(transactions, labels, rates, pseudonyms)
     progress("read", 1.0)
     profile = DataProfile(filed.now - milliseconds(label_horizon), FEATURES)
     add, parts = with_features(profile), filed.observed.parts(FEATURE_CHUNK)

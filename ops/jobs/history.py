@@ -19,6 +19,7 @@ from models.labels import Entities, LabelledHistory, Numbering, Times, milliseco
 from ops.jobs.history_files import read_files
 from storage.database import Database
 from storage.training_data import HistoryCut, LabelledColumns, labelled_transactions
+from streams.pseudonyms import Pseudonyms
 from streams.recovery import stored_events
 
 
@@ -109,10 +110,15 @@ def history_from_database(
 
 
 def history_from_files(
-    transactions: Path, labels: Path | None, rates: Mapping[str, float], *, label_horizon: timedelta
+    transactions: Path,
+    labels: Path | None,
+    rates: Mapping[str, float],
+    pseudonyms: Pseudonyms | None = None,
+    *,
+    label_horizon: timedelta,
 ) -> LabelledHistory:
     """As files say (history_files.py). Raises UnreadableHistory."""
-    return read_files(transactions, labels, rates).history(label_horizon)
+    return read_files(transactions, labels, rates, pseudonyms).history(label_horizon)
 
 
 def observed_of(found: LabelledColumns, rates: Mapping[str, float]) -> Observed:

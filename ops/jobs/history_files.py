@@ -1,7 +1,7 @@
 """A history from files, CSV or Parquet in the contract's columns: transactions, and labels by event_id."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from models.data_figures import LabelFile
 from models.data_profile import Observed
 from models.events import MILLISECONDS_A_DAY, Events
 from models.labels import LabelledHistory
+from streams.pseudonyms import Pseudonyms
 
 REQUIRED_COLUMNS = ("event_id", "occurred_at", "account_id", "merchant_id", "amount")
 LABEL_CODES = {"fraud": 1, "legitimate": 0}
@@ -55,9 +56,11 @@ class FiledHistory:
         return LabelledHistory.of(events, known, now=self.now, horizon=label_horizon)
 
 
-def read_files(transactions: Path, labels: Path | None, rates: Mapping[str, float]) -> FiledHistory:
-    """The labels file (event_id, label, and given_at where it is known) may hold frauds only. Raises
-    UnreadableHistory."""
+def read_files(
+    transactions: Path, labels: Path | None, rates: Mapping[str, float], pseudonyms: Pseudonyms | None = None
+) -> FiledHistory:
+    """The labels file (event_id, label, and given_at where it is known) may hold frauds only. pseudonyms: so that a
+    model reads what it will read live. Raises UnreadableHistory."""
     table = _read_table(transactions, REQUIRED_COLUMNS)
     incomplete = [name for name in REQUIRED_COLUMNS if table[name].null_count]
     if incomplete:
@@ -66,6 +69,9 @@ def read_files(transactions: Path, labels: Path | None, rates: Mapping[str, floa
     table = _cast(table, transactions, "amount", pa.float64())
     table = table.take(pa.array(np.argsort(_times(table, "occurred_at"), kind="stable")))
     events = _events(table, rates)
+    if pseudonyms is not None:
+        accounts, memos = pseudonyms.of_all(events.account_id), pseudonyms.of_memos(events.memo)
+        events = replace(events, account_id=accounts, memo=memos)
     if not (np.isfinite(events.amount) & (events.amount >= 0)).all():
         raise UnreadableHistory(f"{transactions} has amounts that are negative or no numbers")
     currency = table["currency"].to_pylist() if "currency" in table.column_names else [None] * len(events)

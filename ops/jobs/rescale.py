@@ -64,6 +64,11 @@ def run_rescale(
     if partitioner is not None and partitioner not in PARTITIONERS:
         raise RescaleRefused(f"--partitioner must be one of {', '.join(PARTITIONERS)}, not {partitioner}")
     names = {full_name(settings, name): name for name in KEYED}
+    if settings.pseudonym_keys.get_secret_value():
+        raise RescaleRefused(
+            "with pseudonyms on nobody can tell which partition a stored account belongs to now, so its history cannot "
+            "follow it: let HEADGATE_TOPIC_PREFIX name new topics with enough partitions, where histories begin anew"
+        )
     if topic is not None and full_name(settings, topic) not in names:
         raise RescaleRefused(f"{topic} keeps no state by key: more partitions of it are read without further ado")
     wanted = sorted(names) if topic is None else [full_name(settings, topic)]

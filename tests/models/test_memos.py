@@ -9,7 +9,7 @@ from models.checks import failed_checks
 from models.feature_schema import MEMO_PARTS
 from models.features import FeatureBuilder
 from models.scoring import Scorer
-from models.text_encoder import CHARACTERS_A_PART
+from models.text_reading import CHARACTERS_A_PART
 from tests.models.logs import cut, log_of, untrained
 
 #: Any text at all: every script, control characters, what cannot be seen, lone surrogates.

@@ -10,11 +10,10 @@ from torch.nn import functional
 
 from models import text_encoder
 from models.text_encoder import (
-    CHARACTERS_A_PART,
     TextEncoder,
     TextParts,
 )
-from models.text_reading import DIGIT_AT_LETTER, HIDDEN_CHARACTER, MIXED_ALPHABETS
+from models.text_reading import CHARACTERS_A_PART, DIGIT_AT_LETTER, HIDDEN_CHARACTER, MIXED_ALPHABETS
 
 BUCKETS, MOST = 8_192, 48
 #: Of "rent may" and "家賃", ten at most.

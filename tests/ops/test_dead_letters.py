@@ -52,7 +52,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def replay(database: Database, broker: Any) -> int:
-    sent, partial = replay_dead_letters(database, broker, code=None, limit=100, clock=lambda: NOON, who="cli:anna")
+    sent, partial = replay_dead_letters(
+        database, broker, read_again=lambda _: None, code=None, limit=100, clock=lambda: NOON, who="cli:anna"
+    )
     assert partial == []
     return sent
 

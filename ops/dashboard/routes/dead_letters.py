@@ -10,7 +10,7 @@ from ops.dashboard.context import InContext
 from ops.dashboard.cursors import cursor_of, place_in
 from ops.dashboard.errors import ApiError, not_found
 from ops.dashboard.security import OPERATOR, VIEWER, Caller
-from ops.jobs.dead_letters import KeptInPart, UnknownDeadLetter, replay_dead_letter
+from ops.jobs.dead_letters import KeptInPart, UnknownDeadLetter, reading_again, replay_dead_letter
 from storage.dead_letters import DeadLetter as Letter
 from storage.dead_letters import dead_letter, dead_letters, unreplayed_by_code
 from storage.exclusive import AlreadyRunning
@@ -69,6 +69,7 @@ def replay(context: InContext, user: Caller, generation: Generation, partition: 
                 sources.database,
                 lambda: producer(sources.kafka, **{"delivery.timeout.ms": CONFIRM_MILLISECONDS}),
                 place,
+                read_again=reading_again(sources.kafka, sources.pseudonyms),
                 clock=sources.clock,
                 who=user.name,
             )
@@ -85,7 +86,7 @@ def fields_of(letter: Letter) -> dict[str, Any]:
         "generation": letter.topic_generation,
         "partition": letter.source_partition,
         "offset": letter.source_offset,
-        "whole": letter.is_whole,
+        "whole": letter.is_whole or letter.is_withheld,
     }
 
 
