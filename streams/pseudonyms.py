@@ -110,6 +110,10 @@ class Pseudonyms:
         made_here = dot and key_id in self.key_ids and _DIGEST.fullmatch(digest) is not None
         return named if made_here else self.of(named)
 
+    def of_erased(self, entity: str) -> str:
+        """By which a log says who was erased: no table has it otherwise."""
+        return _pseudonym(self._keys[0], b"erased", entity.encode())
+
     def of_record(self, content: bytes, key_id: str | None = None) -> str:
         """Of a whole record, to recognise it by; under the current key unless another one is named. Raises KeyError
         for a key that is not among ours."""

@@ -6,17 +6,20 @@ did, so that nothing that was under way comes after it. To be repeated at will: 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
 import structlog
+from sqlalchemy import Connection
 
+from ops.jobs.accept_loss import this_user
 from ops.jobs.prune import LOCK as PRUNE
 from ops.redis_settings import redis_views
 from ops.settings import Settings
+from storage.audit import JSON, AuditEntry, record_audit
 from storage.database import Database
 from storage.erasure import (
     Fenced,
@@ -43,6 +46,8 @@ Kind = Literal["account", "user"]
 STREAM: dict[Kind, str] = {"account": "transactions", "user": "engagements"}
 RESIDENTS: dict[Kind, str] = {"account": "accounts", "user": "users"}
 LOOK_SECONDS = 0.25
+#: Tells the audit log what was removed, in the same transaction.
+Note = Callable[[Connection, Mapping[str, int], Sequence[Fenced]], None]
 
 
 class ErasureRefused(Exception):
@@ -82,9 +87,16 @@ def erase(
     beside `headgate prune` or another erasure, DatabaseUnavailable, redis.RedisError."""
     subject = _subject(settings, database, kind, entity)
     eraser = SnapshotEraser(SnapshotFiles(settings.state), RESIDENTS[kind], subject.names)
+    named = reference(settings.pseudonyms, entity)
+
+    def note(connection: Connection, rows: Mapping[str, int], fenced: Sequence[Fenced]) -> None:
+        detail: dict[str, JSON] = {"rows": {**rows}, "partitions": [f"{one.topic}/{one.partition}" for one in fenced]}
+        entry = AuditEntry(f"cli:{this_user()}", "subject.erase", f"{kind}:{named}", detail, clock())
+        record_audit(connection, entry)
+
     with exclusively(database, PRUNE):
         try:
-            rows, fenced, rewritten = _from_sql(database, subject, eraser, clock)
+            rows, fenced, rewritten = _from_sql(database, subject, eraser, note, clock)
         except (SnapshotUnreachable, SnapshotUnwritable) as error:
             raise ErasureRefused(f"a snapshot may hold the {kind} and cannot be written anew: {error}") from error
         waiting = _claimed(database, fenced, wait_seconds, monotonic, sleep)
@@ -92,7 +104,7 @@ def erase(
         removed = _from_redis(redis_views(settings), subject)
     return Erased(
         kind,
-        reference(settings.pseudonyms, entity),
+        named,
         rows,
         rewritten,
         files,
@@ -103,8 +115,9 @@ def erase(
 
 
 def reference(pseudonyms: Pseudonyms | None, entity: str) -> str:
-    """How a report names who is gone: by a pseudonym, or by a hash where there are no keys."""
-    return f"sha256:{sha256(entity.encode()).hexdigest()}" if pseudonyms is None else pseudonyms.of_subject(entity)
+    """How reports and the audit log name who is gone: by a pseudonym made for that alone, or by a hash where there are
+    no keys."""
+    return f"sha256:{sha256(entity.encode()).hexdigest()}" if pseudonyms is None else pseudonyms.of_erased(entity)
 
 
 def _subject(settings: Settings, database: Database, kind: Kind, entity: str) -> Subject:
@@ -116,7 +129,7 @@ def _subject(settings: Settings, database: Database, kind: Kind, entity: str) ->
 
 
 def _from_sql(
-    database: Database, subject: Subject, eraser: SnapshotEraser, clock: Callable[[], datetime]
+    database: Database, subject: Subject, eraser: SnapshotEraser, note: Note, clock: Callable[[], datetime]
 ) -> tuple[dict[str, int], list[Fenced], int]:
     """Rows removed by table, the partitions under new epochs, snapshots written anew. What takes long, looking through
     tables and snapshots, comes before the partitions are held."""
@@ -132,6 +145,7 @@ def _from_sql(
             rows = {table: count + late.get(table, 0) for table, count in rows.items()}
         rows["dead_letters"] = remove_dead_letters(connection, subject.names)
         rewritten = sum(eraser.rewrite(connection, one) for one in fenced)
+        note(connection, rows, fenced)
     return rows, fenced, rewritten
 
 
