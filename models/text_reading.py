@@ -75,7 +75,9 @@ def words_of(texts: Sequence[str]) -> list[tuple[list[str], list[int]]]:
     reading = Reading.of([in_one_form(text, len(text)) for text in texts])
     characters = reading.codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     stops = np.bincount(reading.text, minlength=len(texts)).cumsum().tolist()
-    signs = [(np.flatnonzero(shown) + 1).tolist() for shown in reading.signs]
+    signs: list[list[int]] = [[] for _ in texts]
+    for text, sign in zip(*(found.tolist() for found in np.nonzero(reading.signs)), strict=True):
+        signs[text].append(sign + 1)
     starts = [0, *stops[:-1]]
     return [(characters[a:b].split(), own) for a, b, own in zip(starts, stops, signs, strict=True)]
 

@@ -14,7 +14,7 @@ from ops.health_server import CannotListen
 from ops.jobs.backtest import BacktestRefused
 from ops.jobs.data_report import UnwritableReport
 from ops.jobs.dead_letters import ReplayFailed
-from ops.jobs.erase import ErasureRefused
+from ops.jobs.erase import ErasureRefused, ErasureUnfinished
 from ops.jobs.history_files import UnreadableHistory
 from ops.jobs.model_keys import KeyFileRefused
 from ops.jobs.rescale import RescaleRefused
@@ -50,6 +50,7 @@ KNOWN_ERRORS = (
     DatabaseUnavailable,
     DemoRefused,
     ErasureRefused,
+    ErasureUnfinished,
     KafkaUnavailable,
     KeyFileRefused,
     ModelInUse,

@@ -12,6 +12,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
+import redis
 import structlog
 from sqlalchemy import Connection
 
@@ -54,6 +55,13 @@ class ErasureRefused(Exception):
     """Nobody can be erased now; the message says why. Nothing has changed."""
 
 
+class ErasureUnfinished(Exception):
+    """SQL has forgotten, Redis has not; to be run again."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; run the command again once it answers"
+
+
 @dataclass(frozen=True, slots=True)
 class Erased:
     """What one run removed. rows: by table; files: of snapshots that nobody needs any more; unclaimed: partitions that
@@ -84,7 +92,7 @@ def erase(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Erased:
     """entity: the clear id, which is tried under every key, or a pseudonym. Raises ErasureRefused, AlreadyRunning
-    beside `headgate prune` or another erasure, DatabaseUnavailable, redis.RedisError."""
+    beside `headgate prune` or another erasure, DatabaseUnavailable, ErasureUnfinished."""
     subject = _subject(settings, database, kind, entity)
     eraser = SnapshotEraser(SnapshotFiles(settings.state), RESIDENTS[kind], subject.names)
     named = reference(settings.pseudonyms, entity)
@@ -99,9 +107,13 @@ def erase(
             rows, fenced, rewritten = _from_sql(database, subject, eraser, note, clock)
         except (SnapshotUnreachable, SnapshotUnwritable) as error:
             raise ErasureRefused(f"a snapshot may hold the {kind} and cannot be written anew: {error}") from error
-        waiting = _claimed(database, fenced, wait_seconds, monotonic, sleep)
+        now_there = [one for one in fenced if one.topic_generation == max(subject.stream)]
+        waiting = _claimed(database, now_there, wait_seconds, monotonic, sleep)
         files = _tidy(database, subject, eraser)
-        removed = _from_redis(redis_views(settings), subject)
+        try:
+            removed = _from_redis(redis_views(settings), subject)
+        except redis.RedisError as error:
+            raise ErasureUnfinished(f"Redis may still know the {kind}, SQL and snapshots do not: {error}") from error
     return Erased(
         kind,
         named,
@@ -138,12 +150,12 @@ def _from_sql(
         holding = eraser.holding(connection, before)
     with database.begin() as connection:
         rows, places = remove_rows(connection, subject)
+        rows["dead_letters"] = remove_dead_letters(connection, subject.names)
         fenced = fence(connection, places | holding, clock())
         if fenced:
             beyond = {one.place: before.get(one.place, 0) for one in fenced}
             late, _ = remove_rows(connection, subject, beyond)
             rows = {table: count + late.get(table, 0) for table, count in rows.items()}
-        rows["dead_letters"] = remove_dead_letters(connection, subject.names)
         rewritten = sum(eraser.rewrite(connection, one) for one in fenced)
         note(connection, rows, fenced)
     return rows, fenced, rewritten

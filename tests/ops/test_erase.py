@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from models.residents import Changes, Packed
 from ops.cli import cli
-from ops.jobs.erase import Erased, ErasureRefused, erase
+from ops.jobs.erase import Erased, ErasureRefused, ErasureUnfinished, erase
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.alert_history import next_alert_sequence
@@ -202,6 +202,15 @@ def test_what_was_cut_off_after_the_commit_is_finished_by_the_next_run(place: Pl
     assert (sum(again.rows.values()), again.partitions) == (0, [])
     assert (again.redis, again.files) == (3, 3)
     assert place.client.exists("headgate:risk:a1") == 0
+
+
+def test_where_redis_does_not_answer_the_command_says_what_is_left_to_do(place: Place) -> None:
+    away = place.settings.model_copy(update={"redis": SecretStr("redis://:canary-secret@127.0.0.1:9/0")})
+    with pytest.raises(ErasureUnfinished, match=r"Redis may still know the account.*run the command again") as found:
+        erase(away, place.database, "account", "a1", clock=lambda: NOON, wait_seconds=0)
+    assert "canary-secret" not in str(found.value)
+    assert place.mentions("a1") == []
+    assert place.erase().redis == 3
 
 
 def test_a_second_erasure_finds_nothing_and_disturbs_nobody(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 from ops.clock import utc_now
+from ops.jobs import erase as job
+from ops.settings import Settings
+from streams.erasing import SnapshotEraser
 from streams.partitioners import partition_of
 from streams.pseudonyms import Pseudonyms
 from tests.deployment import Deployment, WorkerProcess, wait_until
@@ -19,6 +23,7 @@ from tests.shop_traffic import ITEMS, Shop, send_items
 pytestmark = pytest.mark.timeout(290)
 
 KEYS = f"k2={base64.b64encode(bytes(range(60, 100))).decode()},k1={base64.b64encode(bytes(range(40))).decode()}"
+TABLES = ("predictions", "transactions")
 _number = count()
 
 
@@ -153,18 +158,58 @@ def test_a_clear_id_erases_what_is_stored_under_its_pseudonym(deploy: Callable[.
     erased_and_forgotten(deploy(PSEUDONYM_KEYS=KEYS), pseudonyms.of)
 
 
+def erased_here(deployment: Deployment, wait_seconds: float) -> None:
+    """By this process, so that a test can take a defence out."""
+    environment = deployment.environment()
+    names = ("KAFKA", "DATABASE", "REDIS", "REDIS_PREFIX", "TOPIC_PREFIX")
+    values: dict[str, Any] = {name.lower(): environment[f"HEADGATE_{name}"] for name in names}
+    settings = Settings(**values, state=str(deployment.folder / "state-snapshots"), _env_file=None)
+    job.erase(settings, deployment.database, "account", SUBJECT, clock=utc_now, wait_seconds=wait_seconds)
+
+
 def test_without_the_new_epoch_the_worker_goes_on_with_what_it_remembers(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack: the erased account's next event is scored with its history."""
-    from ops.jobs import erase as job
-    from ops.settings import Settings
-
     prepare(deployment)
     monkeypatch.setattr(job, "fence", lambda connection, places, now: [])
-    environment = deployment.environment()
-    names = ("KAFKA", "DATABASE", "REDIS", "REDIS_PREFIX", "TOPIC_PREFIX")
-    values: dict[str, Any] = {name.lower(): environment[f"HEADGATE_{name}"] for name in names}
-    settings = Settings(**values, state=str(deployment.folder / "state-snapshots"))
-    job.erase(settings, deployment.database, "account", SUBJECT, clock=utc_now, wait_seconds=0)
+    erased_here(deployment, 0)
     assert difference(deployment, SUBJECT, NEW, lambda name: name) > 1e-3
+
+
+def test_without_new_snapshots_a_restore_brings_the_account_back(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(deployment)
+    monkeypatch.setattr(SnapshotEraser, "rewrite", lambda *_: 0)
+    erased_here(deployment, 30)
+    assert difference(deployment, SUBJECT, NEW, lambda name: name) > 1e-3
+
+
+def test_an_account_that_goes_on_paying_while_it_is_erased_harms_no_count(deployment: Deployment) -> None:
+    deployment.worker(SNAPSHOT_SECONDS="0.2").wait_ready()
+    ended, sent = threading.Event(), count()
+
+    def pay() -> None:
+        while not ended.is_set():
+            send(deployment, [transaction(f"busy-{next(sent)}", name, now(), 20.0) for name in (SUBJECT, TWIN) * 20])
+
+    paying = threading.Thread(target=pay)
+    paying.start()
+    try:
+        deployment.wait_outcomes(400)
+        removed = sum(erase(deployment, "--account", SUBJECT)["rows"]["predictions"] for _ in range(3))
+    finally:
+        ended.set()
+        paying.join()
+    total = next(sent)
+    deployment.wait_outcomes(total)
+    assert removed > 0
+    assert deployment.faulty_partitions() == []
+    kept = "SELECT account_id, count(*) FROM {} GROUP BY account_id"
+    predictions, transactions = (dict(map(tuple, deployment.sql(kept.format(table)))) for table in TABLES)
+    assert predictions == transactions
+    assert predictions[TWIN] == total // 2
+    assert predictions.get(SUBJECT, 0) + removed == total // 2, "each of its payments was scored once"
+    erase(deployment, "--account", SUBJECT)
+    assert everywhere(deployment, SUBJECT) == []
