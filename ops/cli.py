@@ -341,7 +341,7 @@ def dead_letters_replay(
         clock=utc_now,
         who=cli_user(),
     )
-    print(f"{sent} sent again" + (f", {len(partial)} not kept as a whole and left alone" if partial else ""))
+    print(f"{sent} sent again" + (f", {len(partial)} kept only in part and left alone" if partial else ""))
 
 
 @redis_commands.command("rebuild")
