@@ -49,6 +49,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # to an address made of the header Host, and with a POST's body once more
         lifespan=lambda _app: _running(context),
     )
     app.state.context, app.state.access = context, access

@@ -65,8 +65,8 @@ def run_target(name: str, seconds: int, output: Path) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED), ExitStack() as opened:
         target, outcomes = made(name, opened)
-        opened.pop_all()  # the fuzzer ends the process
-    run = Run(name, output, outcomes)
+        kept = opened.pop_all()  # until the fuzzer ends the process
+    run = Run(name, output, outcomes, kept)
     with tempfile.TemporaryDirectory() as corpus:
         generator = random.Random(0)
         for number in range(SEEDS):
@@ -92,9 +92,10 @@ def made(name: str, opened: ExitStack) -> tuple[Any, "Counter[str]"]:
 class Run:
     """Goes on after a broken law, and keeps one input of each kind."""
 
-    def __init__(self, name: str, output: Path, outcomes: "Counter[str]") -> None:
-        self._name, self._output, self._outcomes = name, output, outcomes
+    def __init__(self, name: str, output: Path, outcomes: "Counter[str]", kept: ExitStack) -> None:
+        self._name, self._output, self._outcomes, self._kept = name, output, outcomes, kept
         self._broken: dict[str, str] = {}
+        self._failures = 0
         self._calls = 0
         self._began = time.monotonic()
         self._write()
@@ -109,6 +110,7 @@ class Run:
             self._write()
 
     def _found(self, error: BaseException, data: bytes) -> None:
+        self._failures += 1
         place = traceback.extract_tb(error.__traceback__)[-1]
         kind = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"
         if kind not in self._broken:
@@ -119,7 +121,7 @@ class Run:
 
     def _write(self) -> None:
         report = {
-            "inputs": self._outcomes.total() + len(self._broken),
+            "inputs": self._outcomes.total() + self._failures,
             "outcomes": dict(self._outcomes),
             "broken": self._broken,
             "seconds": round(time.monotonic() - self._began, 1),

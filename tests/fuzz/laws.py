@@ -11,7 +11,7 @@ import numpy as np
 
 from models.pictures import THUMBNAIL_BYTES, PictureRefused, thumbnail
 from storage.progress import Claim
-from streams.contract import MAX_ID_LENGTH, MAX_TEXT_LENGTH
+from streams.contract import MAX_TEXT_LENGTH
 from streams.decode import decode_feedback, decode_transactions
 from streams.decode_engagements import decode_engagements
 from streams.decode_items import decode_items
@@ -82,28 +82,28 @@ def assert_storable(decoded: Any) -> None:
             assert_storable_texts(column)
 
 
-def assert_storable_texts(values: Iterable[Any]) -> None:
+def assert_storable_texts(values: Iterable[Any], longest: float = MAX_TEXT_LENGTH) -> None:
     for value in values:
         if isinstance(value, str):
             value.encode()
             assert "\0" not in value
-            assert len(value) <= max(MAX_ID_LENGTH, MAX_TEXT_LENGTH)
+            assert len(value) <= longest
         if isinstance(value, float):
             assert math.isfinite(value)
 
 
 def assert_storable_json(found: Any, depth: int = 0) -> None:
-    """depth: of what it lies in."""
+    """depth: of what it lies in. Texts may be as long as the record."""
     assert depth <= MOST_EXTRA_DEPTH
     if isinstance(found, dict):
-        assert_storable_texts(found)
+        assert_storable_texts(found, math.inf)
         for value in found.values():
             assert_storable_json(value, depth + 1)
     elif isinstance(found, list):
         for value in found:
             assert_storable_json(value, depth + 1)
     else:
-        assert_storable_texts([found])
+        assert_storable_texts([found], math.inf)
 
 
 def picture_outcome(data: bytes) -> str:

@@ -175,6 +175,15 @@ def test_a_body_that_is_no_json_is_invalid(console: Console, body: bytes) -> Non
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
 
 
+@pytest.mark.parametrize("path", ["/api/models//", "/api/alerts/", "/health/live/", "//api/alerts"])
+def test_no_address_leads_to_another_one(console: Console, path: str) -> None:
+    """A redirect would name the host that the request names."""
+    headers = {"Authorization": "Bearer token-of-an-operator", "Host": "elsewhere.example"}
+    address = console.client.base_url
+    answer = console.client.get(f"http://{address.host}:{address.port}{path}", headers=headers, follow_redirects=False)
+    assert (answer.status_code, answer.headers.get("Location")) in ((404, None), (405, None))
+
+
 def test_a_bug_shows_no_traceback_and_the_next_request_is_answered(
     start_console: StartConsole, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
