@@ -287,11 +287,12 @@ def topics_create(
     replication: Annotated[int, typer.Option(help="Copies of each partition.")] = 1,
 ) -> None:
     """Create the contract's topics where they are missing."""
-    from streams.kafka import KafkaSettings, create_topics, topic_configurations
+    from ops.kafka_settings import kafka_settings
+    from streams.kafka import create_topics, topic_configurations
 
     settings = load_settings()
     wanted = topic_configurations(settings.topic_prefix, settings.record_size_limit)
-    created = create_topics(KafkaSettings(settings.kafka), wanted, partitions=partitions, replication=replication)
+    created = create_topics(kafka_settings(settings), wanted, partitions=partitions, replication=replication)
     for name in wanted:
         print(f"{name}: {'created' if name in created else 'exists'}")
 
@@ -327,11 +328,12 @@ def dead_letters_replay(
     """Send dead letters to their topics again."""
     from ops.clock import utc_now
     from ops.jobs.dead_letters import reading_again, replay_dead_letters
+    from ops.kafka_settings import kafka_settings
     from storage.database import open_database
-    from streams.kafka import KafkaSettings, producer
+    from streams.kafka import producer
 
     settings = load_settings()
-    kafka = KafkaSettings(settings.kafka)
+    kafka = kafka_settings(settings)
     sent, partial = replay_dead_letters(
         open_database(settings.database.get_secret_value()),
         producer(kafka),

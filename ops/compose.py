@@ -17,6 +17,7 @@ from models.scoring import Scorer
 from ops.clock import utc_now
 from ops.compose_recommendations import build_recommendations
 from ops.compose_state import StatePart, slots_to_reserve, state_rules
+from ops.kafka_settings import group_of
 from ops.redis_settings import redis_views
 from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
@@ -32,6 +33,7 @@ from streams.feedback import FeedbackProcessor
 from streams.flow import Flow, owned_by
 from streams.health import FlowMetrics
 from streams.kafka import KafkaSettings, producer, records_consumer
+from streams.kafka_refusals import Refusals
 from streams.labels import LOOK_SECONDS, LabelWatch
 from streams.models_in_use import WatchedModels
 from streams.ownership import Ownership
@@ -88,6 +90,7 @@ def build_flow(
     champion: ModelRecord,
     metrics: FlowMetrics,
     worker: str,
+    refusals: Refusals,
 ) -> Flow:
     """The flow with its pipelines and relays, not yet started."""
     ownership = Ownership()
@@ -105,7 +108,7 @@ def build_flow(
         database, registry, parse_rule(settings.alert_rule), metrics, alert_max_age=alert_max_age
     )
     drift = DriftWatch(database, metrics, utc_now, worker=worker)
-    relays = build_relays(settings, kafka, views, database, metrics)
+    relays = build_relays(settings, kafka, views, database, metrics, refusals)
     tell = operator_line(views, worker)
     announce = announcing(relays, owned_by(ownership, transactions))
     models = WatchedModels(
@@ -168,9 +171,10 @@ def build_flow(
             topic,
             TopicReader(
                 topic,
-                lambda: records_consumer(kafka, f"{settings.topic_prefix}{settings.group}"),
+                lambda: records_consumer(kafka, group_of(settings), refusals.hear),
                 on_end=lambda *end: flow.seen_end(*end),
                 on_out_of_range=lambda *place: flow.out_of_range(*place),
+                on_error=refusals.hear,
             ),
             processor,
             Committer(database, wait, utc_now),
@@ -240,13 +244,19 @@ def operator_line(views: RedisViews, worker: str) -> Tell:
 
 
 def build_relays(
-    settings: Settings, kafka: KafkaSettings, views: RedisViews, database: Database, metrics: FlowMetrics
+    settings: Settings,
+    kafka: KafkaSettings,
+    views: RedisViews,
+    database: Database,
+    metrics: FlowMetrics,
+    refusals: Refusals,
 ) -> list[Relay]:
     to_kafka = [ALERTS, RECOMMENDATIONS, DEAD_LETTERS, model_updates(f"{settings.topic_prefix}transactions")]
     if settings.publish_predictions:
         to_kafka.append(PREDICTIONS)
+    sink = KafkaSink(producer(kafka), settings.topic_prefix, refusals.hear)
     return [
-        Relay(KafkaSink(producer(kafka), settings.topic_prefix), to_kafka, database, metrics, clock=utc_now),
+        Relay(sink, to_kafka, database, metrics, clock=utc_now),
         Relay(RedisSink(views), [ALERTS, RECOMMENDATIONS], database, metrics, clock=utc_now),
     ]
 

@@ -10,6 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,11 @@ import redis
 import torch
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
 from sqlalchemy import Connection, text
 
+from ops.clock import utc_now
 from ops.embedded import EMBEDDED_CLUSTER_ID
+from ops.kafka_settings import certificate_end, is_loopback, kafka_settings, needed_rights
 from ops.settings import Settings
 from storage.database import (
     Database,
@@ -35,12 +36,30 @@ from storage.database import (
 from storage.database_roles import WRITER_ROLE, needed_rights
 from storage.redis_refusals import in_words
 from storage.tables import Base
-from streams.kafka import KafkaSettings, KafkaUnavailable, admin_client, check_broker, topic_configurations
+from streams.kafka import (
+    KafkaRefused,
+    KafkaSettings,
+    KafkaUnavailable,
+    admin_client,
+    group_admin,
+    topic_configurations,
+)
+from streams.kafka_refusals import Reason
+from streams.kafka_rights import lacking_rights
 
 SECONDS = 5.0
 OLDEST_KAFKA = (3, 0)
 OLDEST_POSTGRES = 14
 OLDEST_REDIS = (6, 2)
+#: Before the end of a certificate that a person should know of it.
+RENEWAL = timedelta(days=30)
+
+REMEDIES: dict[Reason, str] = {
+    "authentication": "Correct HEADGATE_KAFKA_USER, HEADGATE_KAFKA_PASSWORD and mechanism, or what asks for tokens.",
+    "authorization": "Allow it with kafka-acls; docs/security.md lists what each part needs.",
+    "tls": "Correct HEADGATE_KAFKA_CA_FILE, HEADGATE_KAFKA_CERTIFICATE_FILE or the host name in HEADGATE_KAFKA, "
+    "or have the broker's certificate renewed.",
+}
 
 DATABASE_REMEDIES = {
     None: "Start the database and create it there, or correct HEADGATE_DATABASE.",
@@ -91,49 +110,87 @@ def check_python(settings: Settings) -> Iterator[Check]:
 
 
 def check_kafka(settings: Settings) -> Iterator[Check]:
-    kafka = KafkaSettings(settings.kafka)
+    kafka = kafka_settings(settings, "headgate-doctor")
+    yield from check_certificate(settings)
     try:
-        check_broker(kafka, timeout=SECONDS)
-    except KafkaUnavailable as error:
-        yield Check("kafka", "fail", str(error), "Start Kafka, or set HEADGATE_KAFKA to its host:port.")
+        admin = admin_client(kafka, timeout=SECONDS)
+    except KafkaRefused as error:
+        yield Check("kafka", "fail", str(error), REMEDIES[error.reason])
         return
-    admin = admin_client(kafka)
+    except KafkaUnavailable as error:
+        yield Check(
+            "kafka",
+            "fail",
+            str(error),
+            "Start Kafka, or set HEADGATE_KAFKA to its host:port, and HEADGATE_KAFKA_SECURITY_PROTOCOL as it listens.",
+        )
+        return
     embedded = admin.list_topics(timeout=SECONDS).cluster_id == EMBEDDED_CLUSTER_ID
-    yield check_kafka_version(settings, embedded)
-    yield from check_topics(settings, admin)
+    yield check_kafka_version(kafka, embedded)
+    yield check_encryption(settings)
+    yield from check_topics(settings, kafka, admin)
     if not embedded:  # Tansu takes no notice of "validate only" and would create the topic
         yield check_topic_creation(settings, admin)
 
 
-def check_kafka_version(settings: Settings, embedded: bool) -> Check:
+def check_certificate(settings: Settings) -> Iterator[Check]:
+    """What we show to brokers; one that is over is refused with the settings."""
+    if (file := settings.kafka_certificate_file) is not None:
+        end = certificate_end(file)
+        found = f"{file} is valid until {end:%Y-%m-%d}"
+        if end < utc_now() + RENEWAL:
+            yield Check("certificate", "warn", found, "Get a new one, and start everything that uses it again.")
+        else:
+            yield Check("certificate", "ok", found)
+
+
+def check_encryption(settings: Settings) -> Check:
+    protocol = settings.kafka_security_protocol
+    away = [server for server in settings.kafka.split(",") if not is_loopback(server.strip().rpartition(":")[0])]
+    if away and protocol == "PLAINTEXT":
+        return Check(
+            "kafka security",
+            "warn",
+            f"{', '.join(away)} gets and gives everything in clear, to whoever asks",
+            "Set HEADGATE_KAFKA_SECURITY_PROTOCOL=SASL_SSL; docs/security.md says how.",
+        )
+    return Check("kafka security", "ok", ", ".join(filter(None, [protocol, settings.kafka_sasl_mechanism])))
+
+
+def check_kafka_version(kafka: KafkaSettings, embedded: bool) -> Check:
     if embedded:
         return Check(
             "kafka",
             "warn",
-            f"the embedded Tansu broker at {settings.kafka}: records are in memory, promises are not kept by it",
+            f"the embedded Tansu broker at {kafka.servers}: records are in memory, promises are not kept by it",
             "Fine for a demo. For anything else set HEADGATE_KAFKA to an Apache Kafka.",
         )
     try:
-        admin = KafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=int(SECONDS * 1000))
-        broker = admin.describe_cluster()["brokers"][0]
-        version = admin.get_broker_version_data(broker.get("broker_id", broker.get("node_id"))).broker_version
-        admin.close()
-    except KafkaError as error:
-        return Check("kafka", "warn", f"answers at {settings.kafka}, but does not tell its version: {error}")
+        with group_admin(kafka, SECONDS) as admin:
+            broker = admin.describe_cluster()["brokers"][0]
+            version = admin.get_broker_version_data(broker.get("broker_id", broker.get("node_id"))).broker_version
+    except KafkaUnavailable as error:
+        return Check("kafka", "warn", f"answers, but does not tell its version: {error}")
     named = ".".join(map(str, version))
     if version < OLDEST_KAFKA:
         oldest = ".".join(map(str, OLDEST_KAFKA))
-        return Check("kafka", "warn", f"Kafka {named} at {settings.kafka}", f"Upgrade to Kafka {oldest} or newer.")
-    return Check("kafka", "ok", f"Kafka {named} or newer at {settings.kafka}")
+        return Check("kafka", "warn", f"Kafka {named} at {kafka.servers}", f"Upgrade to Kafka {oldest} or newer.")
+    return Check("kafka", "ok", f"Kafka {named} or newer at {kafka.servers}")
 
 
-def check_topics(settings: Settings, admin: AdminClient) -> Iterator[Check]:
+def check_topics(settings: Settings, kafka: KafkaSettings, admin: AdminClient) -> Iterator[Check]:
+    """What we may not see looks as if it did not exist, so rights come first."""
     wanted = topic_configurations(settings.topic_prefix, settings.record_size_limit)
     present = admin.list_topics(timeout=SECONDS).topics
-    missing = [name for name in wanted if name not in present]
+    lacking = lacking_rights(kafka, needed_rights(settings), must_exist=False)
+    if lacking:
+        yield Check("rights", "fail", f"a worker would lack {', '.join(lacking)}", REMEDIES["authorization"])
+    else:
+        yield Check("rights", "ok", "all that a worker needs of topics and its group")
+    missing = [name for name in wanted if name not in present and not any(name in each.split() for each in lacking)]
     if missing:
         yield Check("topics", "fail", f"missing: {', '.join(missing)}", "Do: headgate topics create")
-    else:
+    elif not lacking:
         partitions = ", ".join(f"{name} {len(present[name].partitions)}" for name in wanted)
         yield Check("topics", "ok", f"all there; partitions: {partitions}")
     told = topic_settings(admin, [name for name in wanted if wanted[name] and name in present])

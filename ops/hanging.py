@@ -17,7 +17,9 @@ from sqlalchemy import text
 from storage.database import Database, DatabaseUnavailable
 from streams.flow import Flow
 from streams.health import FlowMetrics
-from streams.kafka import Broker, KafkaSettings
+from streams.kafka import KafkaSettings
+from streams.kafka_logs import Broker
+from streams.kafka_refusals import Refusals
 from streams.watchdog import PATIENCE, Watchdog
 
 log = structlog.get_logger(__name__)
@@ -28,12 +30,17 @@ ANSWER_SECONDS = 10.0
 
 
 def build_watchdog(
-    flow: Flow, kafka: KafkaSettings, database: Database, metrics: FlowMetrics, patience: float = PATIENCE
+    flow: Flow,
+    kafka: KafkaSettings,
+    database: Database,
+    metrics: FlowMetrics,
+    refusals: Refusals,
+    patience: float = PATIENCE,
 ) -> Watchdog:
     return Watchdog(
         flow.progress,
         lambda: flow.turns,
-        Broker(kafka),
+        Broker(kafka, on_error=refusals.hear),
         lambda: answers(database),
         end_process,
         metrics,

@@ -31,12 +31,20 @@ PROBE_SECONDS = 2
 # Kafka
 
 
-def start_kafka(folder: Path, *, port: int | None = None, heap: str = "768m") -> Service:
-    """One Kafka node (broker and controller, KRaft) with its log in `folder`; an existing log goes on."""
+def start_kafka(
+    folder: Path,
+    *,
+    port: int | None = None,
+    heap: str = "768m",
+    properties: Mapping[str, str] | None = None,
+    java_options: Sequence[str] = (),
+) -> Service:
+    """One Kafka node (broker and controller, KRaft) with its log in `folder`; an existing log goes on. properties: of
+    the server, besides or in place of ours; the listener without TLS at `port` has to stay."""
     java = needed_program("java", "Kafka", "apt-get install openjdk-17-jre-headless")
     classpath = f"{kafka_jars()}/*"
     port = port or free_port()
-    properties = write_kafka_properties(folder, port)
+    file = write_kafka_properties(folder, port, properties or {})
     if not (folder / "log" / "meta.properties").exists():
         format_command = [
             java,
@@ -48,17 +56,18 @@ def start_kafka(folder: Path, *, port: int | None = None, heap: str = "768m") ->
         ]
         # "k" in front, because an id that begins with "-" would be taken for an option: one in 64 does.
         cluster_id = "k" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
-        run_to_its_end("Kafka", [*format_command, "format", "-t", cluster_id, "-c", str(properties)])
-    memory = ["-Xms256m", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
+        run_to_its_end("Kafka", [*format_command, "format", "-t", cluster_id, "-c", str(file)])
+    memory = [*java_options, "-Xms256m", f"-Xmx{heap}", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
     url = f"{LOOPBACK}:{port}"
-    arguments = [java, *memory, "-cp", classpath, "kafka.Kafka", str(properties)]
+    arguments = [java, *memory, "-cp", classpath, "kafka.Kafka", str(file)]
     return start_service(ServerCommand("kafka", arguments, folder, port, url, probe=lambda: probe_kafka(url)))
 
 
-def write_kafka_properties(folder: Path, port: int) -> Path:
+def write_kafka_properties(folder: Path, port: int, more: Mapping[str, str]) -> Path:
+    """more: replaces ours of the same name, as Java takes the last of a name; @controller_port@ stands in it, too."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"@port@": str(port), "@controller_port@": str(free_port()), "@log@": str(folder / "log")}
-    text = KAFKA_PROPERTIES.read_text()
+    text = KAFKA_PROPERTIES.read_text() + "".join(f"{name}={value}\n" for name, value in more.items())
     for placeholder, value in values.items():
         text = text.replace(placeholder, value)
     properties = folder / "server.properties"

@@ -19,7 +19,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from models.alert_rule import parse_rule
+from ops.clock import utc_now
 from ops.dashboard.roles import parse_tokens
+from ops.kafka_settings import kafka_problems
 from ops.secret_files import FILE_SUFFIX, SecretFile, SecretFileRefused, read_secret_files
 from ops.service_addresses import check_database_address, check_redis_address, parse_hosts
 from storage.model_trust import signing_key_of, verify_keys_of
@@ -143,6 +145,32 @@ class Settings(BaseSettings):
     )
 
     # Kafka
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT",
+        description="How every client talks to Kafka: SSL is TLS, SASL a login. SASL_PLAINTEXT on this machine only.",
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="With TLS: PEM file of who vouches for the brokers. Default: whom the system trusts."
+    )
+    kafka_certificate_file: Path | None = Field(
+        None, description="With TLS: PEM file of the certificate that brokers with mutual TLS ask for."
+    )
+    kafka_key_file: Path | None = Field(None, description="PEM file of that certificate's key.")
+    kafka_key_password: SecretStr | None = Field(None, description="Password that the key file is encrypted with.")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        None, description="How SASL logs in: with user and password, or (OAUTHBEARER) with a token."
+    )
+    kafka_user: str | None = Field(None, description="User of PLAIN and SCRAM.")
+    kafka_password: SecretStr | None = Field(None, description="Password of that user.")
+    kafka_oauth_token_url: str | None = Field(
+        None, description="With OAUTHBEARER: where tokens come from (client credentials), https:// or on this machine."
+    )
+    kafka_oauth_client_id: str | None = Field(None, description="Who asks for tokens.")
+    kafka_oauth_client_secret: SecretStr | None = Field(None, description="The secret of who asks for tokens.")
+    kafka_oauth_scope: str | None = Field(None, description="Scope that tokens are asked for with. Default: none.")
+    kafka_oauth_ca_file: Path | None = Field(
+        None, description="PEM file of who vouches for the token URL's server. Default: whom the system trusts."
+    )
     topic_prefix: str = Field(
         "", pattern=r"^[A-Za-z0-9._-]*$", description="Put before every topic name and the consumer group."
     )
@@ -338,6 +366,8 @@ def read_settings(env_file: Path | None = Path(".env")) -> Settings:
     except ValidationError as error:
         raise SettingsError("\n".join(_lines(error, files))) from None
     settings._secret_files.update(files)
+    if problems := kafka_problems(settings, utc_now()):
+        raise SettingsError("\n".join(problems))
     return settings
 
 

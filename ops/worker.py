@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,6 +24,7 @@ from ops.clock import utc_now
 from ops.compose import WorkerFailed, build_flow
 from ops.hanging import build_watchdog
 from ops.health_server import HealthServer
+from ops.kafka_settings import group_of, kafka_settings, needed_rights
 from ops.model_registry import open_registry
 from ops.settings import PREFIX, Settings
 from storage.database import Database, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, open_database
@@ -34,12 +36,13 @@ from streams.detection import MODEL_NAME
 from streams.flow import Flow
 from streams.health import FlowMetrics
 from streams.kafka import (
+    KafkaRefused,
     KafkaSettings,
     KafkaUnavailable,
     TopicMissing,
-    check_broker,
-    describe_topics,
 )
+from streams.kafka_refusals import Refusals
+from streams.kafka_rights import check_rights
 from streams.leaving import leave_group
 from streams.periodic import Periodic
 from streams.watchdog import LOOK_SECONDS
@@ -100,7 +103,8 @@ def _work(
     settings: Settings, worker: str, metrics: FlowMetrics, health: WorkerHealth, url: str, stopping: threading.Event
 ) -> None:
     """Waits for what it needs, then runs the flow. url: where metrics and health are."""
-    kafka = KafkaSettings(settings.kafka)
+    kafka = kafka_settings(settings)
+    refusals = Refusals(metrics.kafka_refused, time.monotonic)
     health.waits_for("Kafka, the database and Redis")
     if not wait_for_services(settings, kafka, metrics, stopping):
         return
@@ -112,10 +116,10 @@ def _work(
     champion = wait_for_champion(registry, stopping)
     if champion is None:
         return
-    flow = build_flow(settings, kafka, database, registry, champion, metrics, worker)
+    flow = build_flow(settings, kafka, database, registry, champion, metrics, worker, refusals)
     health.works(flow)
     log.info("worker starts", worker=worker, model=f"{champion.name}:{champion.version}", metrics=url)
-    uvloop.run(_serve(settings, kafka, database, flow, metrics, worker, stopping))
+    uvloop.run(_serve(settings, kafka, database, flow, metrics, refusals, worker, stopping))
 
 
 @contextmanager
@@ -141,12 +145,11 @@ def make_days(database: Database) -> None:
 def wait_for_services(
     settings: Settings, kafka: KafkaSettings, metrics: FlowMetrics, stopping: threading.Event
 ) -> bool:
-    """True once the broker (with our topics), the database (migrated) and Redis answer; False when told to stop."""
-    topics = [f"{settings.topic_prefix}{name}" for name in ("transactions", "engagements", "items", "feedback")]
+    """True once the broker (with our topics), the database (migrated) and Redis answer; False when told to stop. Raises
+    KafkaRefused: waiting would mend neither a password nor a right."""
 
     def check_kafka() -> None:
-        check_broker(kafka)
-        describe_topics(kafka, topics)
+        check_rights(kafka, needed_rights(settings))
 
     def check_database() -> None:
         open_database(settings.database.get_secret_value()).check()
@@ -169,6 +172,8 @@ def _wait_for(setting: str, check: Callable[[], None], metrics: FlowMetrics, sto
         try:
             check()
             return True
+        except KafkaRefused:
+            raise
         except ABSENT as error:
             problem = in_words(error) if isinstance(error, redis.RedisError) else str(error)
             log.warning("waiting for a service", setting=setting, problem=problem, seconds=seconds)
@@ -214,13 +219,14 @@ async def _serve(
     database: Database,
     flow: Flow,
     metrics: FlowMetrics,
+    refusals: Refusals,
     worker: str,
     stopping: threading.Event,
 ) -> None:
     app = build_app(
         AppSettings(
-            servers=settings.kafka,
-            group=f"{settings.topic_prefix}{settings.group}",
+            kafka=kafka,
+            group=group_of(settings),
             worker=worker,
             session_timeout=settings.session_timeout_seconds,
         ),
@@ -233,7 +239,7 @@ async def _serve(
     if stopping.is_set():
         return
     gc.freeze()
-    watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics).look)
+    watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics, refusals).look)
     with _making_days(database):
         flow.start()
         watchdog.start()

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import faust
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
 
 from streams.claiming import ClaimSuperseded
 from streams.flow import Flow
+from streams.kafka import KafkaSettings
+from streams.kafka_security import KafkaSecurity, PasswordLogin, ssl_context
+from streams.kafka_tokens import AsyncTokenProvider, tokens_of
 
 #: A worker hears with a heartbeat that another one is gone; until then the orphaned partitions wait.
 HEARTBEAT_SECONDS = 0.5
@@ -23,7 +28,7 @@ METADATA_MAX_AGE_MS = 15_000
 class AppSettings:
     """group: the consumer group; worker: unique per worker, its static membership. Times in seconds."""
 
-    servers: str
+    kafka: KafkaSettings
     group: str
     worker: str
     session_timeout: float = 6.0
@@ -38,7 +43,8 @@ class FlowApp(faust.App):
 def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
     app = FlowApp(
         settings.group,
-        broker=[f"headgate://{server.strip()}" for server in settings.servers.split(",")],
+        broker=[f"headgate://{server.strip()}" for server in settings.kafka.servers.split(",")],
+        broker_credentials=kafka_credentials(settings.kafka.security),
         store="memory://",
         web_enabled=False,
         autodiscover=False,
@@ -71,6 +77,19 @@ def build_app(settings: AppSettings, flow: Flow) -> FlowApp:
                 await flow.claim({}, app.consumer_generation_id)
 
     return app
+
+
+def kafka_credentials(security: KafkaSecurity) -> CredentialsT | None:
+    """By Faust's names; its transport and its producer take them from there. Raises as ssl_context."""
+    context = None if security.tls is None else ssl_context(security.tls)
+    if isinstance(security.login, PasswordLogin):
+        login = security.login
+        return SASLCredentials(
+            username=login.user, password=login.password, ssl_context=context, mechanism=login.mechanism
+        )
+    if security.login is not None:
+        return OAuthCredentials(oauth_cb=AsyncTokenProvider(tokens_of(security.login)), ssl_context=context)
+    return None if context is None else SSLCredentials(context)
 
 
 def _subscribe(app: FlowApp, topic: str) -> None:

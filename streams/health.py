@@ -86,6 +86,12 @@ class FlowMetrics:
             ["store", "reason"],
             registry=into,
         )
+        self._refusals = Counter(
+            "headgate_kafka_refusals_total",
+            "Times that Kafka refused a client of this worker, or was not trusted: authentication, authorization, tls",
+            ["reason"],
+            registry=into,
+        )
         self._alerts = Counter("headgate_alert_revisions_total", "Alert revisions made", registry=into)
         self._database_failures = Counter(
             "headgate_database_failures_total",
@@ -261,6 +267,9 @@ class FlowMetrics:
 
     def relay_failed(self, sink: str) -> None:
         self._relay_failures.labels(sink).inc()
+
+    def kafka_refused(self, reason: str) -> None:
+        self._refusals.labels(reason).inc()
 
     def database_failed(self) -> None:
         self.database_failures += 1

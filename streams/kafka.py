@@ -1,31 +1,31 @@
 """Kafka clients for everyone who needs one, and what must be known of topics.
 
 One place builds producers, admin clients and the readers' consumers from one set of settings; the member of the
-consumer group is the Faust transport's.
+consumer group is the Faust transport's. How they log in is kafka_security.py's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka.admin import KafkaAdminClient
+from kafka.errors import GroupAuthorizationFailedError
+from kafka.errors import KafkaError as KafkaPythonError
+
+from streams.kafka_refusals import Reason, refusal_of
+from streams.kafka_security import KafkaSecurity, certificate_problem, kafka_python_options, librdkafka_options
+from streams.kafka_tokens import TokenLogin, TokenRefused, TokenUnavailable, tokens_of
 
 REQUEST_SECONDS = 15.0
-#: How long a record that is there may take to arrive.
-KEYS_SECONDS = 3.0
+#: For a first answer of a broker; what the client complains of meanwhile is listened to after these, and twice that.
+CONNECT_SECONDS = 5.0
+LISTEN_SECONDS = 0.25
 #: For the answers about records that were given up.
 PURGE_SECONDS = 1.0
-#: How long a search for a record may take: of an aborted transaction all of them are read and dropped.
-SEARCH_SECONDS = 10.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
 SIZE_MARGIN = 1_048_576
 
@@ -39,14 +39,25 @@ class KafkaUnavailable(Exception):
     """No broker answered at the configured address."""
 
 
+class KafkaRefused(KafkaUnavailable):
+    """A broker answered, and does not accept us, or we do not trust it, or may not do this. reason: for metrics."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class TopicMissing(Exception):
     """A topic that Headgate reads or writes does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
+    """Everything that a client has to know; shows no secret."""
+
     servers: str
     client_id: str = "headgate"
+    security: KafkaSecurity = field(default_factory=KafkaSecurity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +67,25 @@ class TopicDescription:
     partitions: int
 
 
-def producer(settings: KafkaSettings, **overrides: object) -> Producer:
+#: Hears what a client of librdkafka complains of, each time that it is polled: it tries on for ever.
+OnError = Callable[[KafkaError], object]
+
+
+def client_options(settings: KafkaSettings, on_error: OnError | None) -> dict[str, Any]:
+    """on_error: None where nobody polls the client all the time, since what is not heard is kept."""
+    return {
+        "bootstrap.servers": settings.servers,
+        "client.id": settings.client_id,
+        **({} if on_error is None else {"error_cb": on_error}),
+        **librdkafka_options(settings.security),
+    }
+
+
+def producer(settings: KafkaSettings, on_error: OnError | None = None, **overrides: object) -> Producer:
     """An idempotent producer that does not linger: for alerts, not for bulk."""
     return Producer(
         {
-            "bootstrap.servers": settings.servers,
-            "client.id": settings.client_id,
+            **client_options(settings, on_error),
             "enable.idempotence": True,
             "linger.ms": 0,
             "partitioner": "murmur2_random",
@@ -74,13 +98,12 @@ def producer(settings: KafkaSettings, **overrides: object) -> Producer:
     )
 
 
-def records_consumer(settings: KafkaSettings, group: str) -> Consumer:
+def records_consumer(settings: KafkaSettings, group: str, on_error: OnError | None = None) -> Consumer:
     """Reads what it is told to, committed records only, and joins no group: its name is for permissions and logs. It
     reports the end of each log, and a position outside of it instead of going on elsewhere."""
     return Consumer(
         {
-            "bootstrap.servers": settings.servers,
-            "client.id": settings.client_id,
+            **client_options(settings, on_error),
             "group.id": group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
@@ -99,34 +122,102 @@ def records_consumer(settings: KafkaSettings, group: str) -> Consumer:
     )
 
 
-def admin_client(settings: KafkaSettings) -> AdminClient:
-    return AdminClient({"bootstrap.servers": settings.servers, "client.id": settings.client_id, "log_level": 0})
-
-
-def check_broker(settings: KafkaSettings, timeout: float = 5.0) -> None:
+def admin_client(settings: KafkaSettings, timeout: float = CONNECT_SECONDS) -> AdminClient:
+    """One that has reached a broker and was accepted. Raises KafkaUnavailable, and KafkaRefused as soon as a broker
+    refuses or is not trusted."""
+    _check_token(settings)
+    heard: list[KafkaError] = []
     try:
-        admin_client(settings).list_topics(timeout=timeout)
+        client = AdminClient({**client_options(settings, heard.append), "log_level": 0})
     except KafkaException as error:
-        raise KafkaUnavailable(f"no Kafka broker answers at {settings.servers}: {error.args[0].str()}") from None
+        raise KafkaUnavailable(f"no Kafka client can be made: {error.args[0].str()}") from None
+    deadline, patience = time.monotonic() + timeout, LISTEN_SECONDS
+    while True:
+        try:
+            client.list_topics(timeout=min(patience, timeout))
+            return client
+        except KafkaException as error:
+            client.poll(0)
+            for each in heard:
+                if refusal_of(each) is not None:
+                    raise refused(settings, each) from None
+            if time.monotonic() >= deadline:
+                reason = error.args[0].str()
+                raise KafkaUnavailable(f"no Kafka broker answers at {settings.servers}: {reason}") from None
+        patience = max(min(2 * patience, deadline - time.monotonic()), LISTEN_SECONDS)
+
+
+def _check_token(settings: KafkaSettings) -> None:
+    """Before librdkafka asks for one, which does not tell an endpoint that is away from one that refuses."""
+    if isinstance(settings.security.login, TokenLogin):
+        try:
+            tokens_of(settings.security.login).current()
+        except TokenRefused as error:
+            raise KafkaRefused("authentication", str(error)) from None
+        except TokenUnavailable as error:
+            raise KafkaUnavailable(str(error)) from None
+
+
+def refused(settings: KafkaSettings, error: KafkaError, what: str = "") -> KafkaUnavailable:
+    """The error in words; KafkaRefused where it is a refusal. what: was not possible."""
+    refusal, tls = refusal_of(error), settings.security.tls
+    if refusal is None:
+        return KafkaUnavailable(f"{what}: {error.str()}")
+    if refusal.reason == "tls" and tls is not None:
+        text = certificate_problem(settings.servers, tls) or refusal.text
+        return KafkaRefused("tls", f"no trusted connection to Kafka at {settings.servers}: {text}")
+    if refusal.reason == "authentication":
+        return KafkaRefused("authentication", f"Kafka at {settings.servers} does not let us in: {refusal.text}")
+    return KafkaRefused(refusal.reason, f"Kafka at {settings.servers} refuses: {what}: {refusal.text}")
+
+
+@contextmanager
+def group_admin(settings: KafkaSettings, timeout: float) -> Iterator[KafkaAdminClient]:
+    """kafka-python's client, for what librdkafka does not offer. Raises KafkaUnavailable for all that goes wrong."""
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=[server.strip() for server in settings.servers.split(",")],
+            client_id=settings.client_id,
+            request_timeout_ms=round(timeout * 1000),
+            bootstrap_timeout_ms=round(timeout * 1000),
+            **kafka_python_options(settings.security),
+        )
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except GroupAuthorizationFailedError as error:
+        raise KafkaRefused("authorization", f"Kafka at {settings.servers} refuses: {error}") from None
+    except (KafkaPythonError, OSError, TokenUnavailable) as error:
+        raise KafkaUnavailable(f"Kafka at {settings.servers}: {error}") from error
+
+
+def check_broker(settings: KafkaSettings, timeout: float = CONNECT_SECONDS) -> None:
+    """Raises as admin_client."""
+    admin_client(settings, timeout)
 
 
 def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: bytes, seconds: float) -> None:
     """Sends one record and waits until all replicas in sync have it. Raises KafkaUnavailable after so many seconds;
     what was not on its way by then is not sent later."""
-    refusals: list[str | None] = []
+    answers: list[KafkaError | None] = []
 
     def answered(error: KafkaError | None, _message: object) -> None:
-        refusals.append(None if error is None else error.str())
+        answers.append(error)
 
-    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
+    _check_token(settings)
+    complaints: list[KafkaError] = []
+    own = producer(settings, complaints.append, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
     own.produce(topic, value, key, on_delivery=answered)
     if own.flush(seconds):
         own.purge()
         own.flush(PURGE_SECONDS)
-    if refusals != [None]:
-        raise KafkaUnavailable(
-            f"{settings.servers} did not confirm a record of {topic}: {(refusals or ['no answer'])[0]}"
-        )
+    if answers != [None]:
+        what = f"{settings.servers} did not confirm a record of {topic}"
+        for error in [*answers, *complaints]:
+            if error is not None and refusal_of(error) is not None:
+                raise refused(settings, error, what)
+        raise KafkaUnavailable(f"{what}: {answers[0].str() if answers and answers[0] else 'no answer'}")
 
 
 def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicDescription]:
@@ -141,125 +232,9 @@ def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, 
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicMissing(f"topic {name} does not exist; run `headgate topics create`") from None
-            raise KafkaUnavailable(f"cannot describe topic {name}: {error.args[0].str()}") from None
+            raise refused(settings, error.args[0], f"cannot describe topic {name}") from None
         described[name] = TopicDescription(name, str(topic.topic_id), len(topic.partitions))
     return described
-
-
-def log_bounds(
-    settings: KafkaSettings, places: Iterable[tuple[str, int]], timeout: float = REQUEST_SECONDS
-) -> dict[tuple[str, int], tuple[int, int]]:
-    """Of each (topic, partition) its first available offset and its next one (after the last committed record)."""
-    admin = admin_client(settings)  # kept until the answers are in
-    wanted = list(places)
-    first = _offsets(admin, wanted, OffsetSpec.earliest(), timeout)
-    end = _offsets(admin, wanted, OffsetSpec.latest(), timeout)
-    return {place: (first[place], end[place]) for place in wanted}
-
-
-class Broker:
-    """Asks a broker the same again and again, over one client."""
-
-    def __init__(self, settings: KafkaSettings, timeout: float = REQUEST_SECONDS) -> None:
-        self._admin = admin_client(settings)
-        self._timeout = timeout
-
-    def answers(self) -> bool:
-        try:
-            self._admin.list_topics(timeout=self._timeout)
-        except KafkaException:
-            return False
-        return True
-
-    def partitions(self, topics: Iterable[str]) -> list[tuple[str, int]]:
-        """All (topic, partition) of those topics that exist. Raises KafkaUnavailable."""
-        try:
-            known = self._admin.list_topics(timeout=self._timeout).topics
-        except KafkaException as error:
-            raise KafkaUnavailable(f"no Kafka broker answers: {error.args[0].str()}") from None
-        return [(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions]
-
-    def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """Partitions' next offsets. Raises KafkaUnavailable."""
-        return _offsets(self._admin, list(places), OffsetSpec.latest(), self._timeout)
-
-
-def _offsets(
-    admin: AdminClient, places: Sequence[tuple[str, int]], spec: OffsetSpec, timeout: float
-) -> dict[tuple[str, int], int]:
-    wanted = {TopicPartition(*place): spec for place in places}
-    if not wanted:
-        return {}
-    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout)
-    found = {}
-    for place, future in futures.items():
-        try:
-            found[place.topic, place.partition] = future.result(timeout).offset
-        except (KafkaException, TimeoutError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-            raise KafkaUnavailable(f"cannot look at {place.topic}/{place.partition}: {reason}") from None
-    return found
-
-
-def newest_keys(settings: KafkaSettings, places: Iterable[tuple[str, int]], most: int) -> list[tuple[str, int]]:
-    """(key, partition) of at most so many records at each log's end; keys that are no text are left out."""
-    found = []
-    consumer = Consumer({"bootstrap.servers": settings.servers, "group.id": settings.client_id, "log_level": 0})
-    try:
-        for (topic, partition), (first, end) in log_bounds(settings, places).items():
-            consumer.assign([TopicPartition(topic, partition, max(first, end - most))])
-            while messages := consumer.consume(most, timeout=KEYS_SECONDS) if first < end else []:
-                for message in messages:
-                    with suppress(UnicodeDecodeError):
-                        found.append(((message.key() or b"").decode(), partition))
-                if messages[-1].offset() >= end - 1:
-                    break
-    finally:
-        consumer.close()
-    return found
-
-
-def has_records(settings: KafkaSettings, place: tuple[str, int], first: int, end: int) -> bool:
-    """Whether any committed record lies from an offset on before the log's end, and not only the ends of transactions
-    and what these aborted; True, too, where that cannot be told in time."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.servers,
-            "group.id": settings.client_id,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(*place, first)])
-        for message in consumer.consume(1, timeout=SEARCH_SECONDS):
-            error = message.error()
-            if error is None:
-                return bool((message.offset() or 0) < end)
-            return bool(error.code() != KafkaError._PARTITION_EOF)
-        return True
-    finally:
-        consumer.close()
-
-
-def record_at(
-    settings: KafkaSettings, topic: str, partition: int, offset: int
-) -> tuple[bytes | None, bytes | None] | None:
-    """Key and value of one record; None where Kafka does not have it any more. Raises KafkaUnavailable."""
-    first, end = log_bounds(settings, [(topic, partition)])[topic, partition]
-    if not first <= offset < end:
-        return None
-    consumer = records_consumer(settings, settings.client_id)
-    try:
-        consumer.assign([TopicPartition(topic, partition, offset)])
-        for message in consumer.consume(1, timeout=SEARCH_SECONDS):
-            if message.error() is None and message.offset() == offset:
-                return message.key(), message.value()
-            return None
-        raise KafkaUnavailable(f"{settings.servers} did not send {topic}/{partition}@{offset} in time")
-    finally:
-        consumer.close()
 
 
 def create_topics(
@@ -281,7 +256,7 @@ def create_topics(
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise KafkaUnavailable(f"cannot create topic {name}: {error.args[0].str()}") from None
+                raise refused(settings, error.args[0], f"cannot create topic {name}") from None
     return created
 
 
@@ -294,7 +269,7 @@ def delete_topics(settings: KafkaSettings, names: Iterable[str]) -> None:
             future.result(REQUEST_SECONDS)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise KafkaUnavailable(f"cannot delete topic {name}: {error.args[0].str()}") from None
+                raise refused(settings, error.args[0], f"cannot delete topic {name}") from None
 
 
 def topic_configurations(prefix: str, record_size_limit: int) -> dict[str, dict[str, str]]:

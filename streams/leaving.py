@@ -5,31 +5,21 @@ again; one that is told to stop hands over to the others, who would stand still 
 nothing is gained, and a new start finds its partitions waiting.
 """
 
-from kafka.admin import KafkaAdminClient, MemberToRemove
-from kafka.errors import KafkaError
+from kafka.admin import MemberToRemove
 
-from streams.kafka import KafkaSettings, KafkaUnavailable
+from streams.kafka import KafkaSettings, KafkaUnavailable, group_admin
 
-REQUEST_MILLISECONDS = 3_000
+REQUEST_SECONDS = 3.0
 
 
 def leave_group(settings: KafkaSettings, group: str, worker: str) -> bool:
     """Takes a static member that reads no more out of its group; False where it is the only one. Raises
     KafkaUnavailable."""
-    servers = [server.strip() for server in settings.servers.split(",")]
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=servers,
-            client_id=settings.client_id,
-            request_timeout_ms=REQUEST_MILLISECONDS,
-            bootstrap_timeout_ms=REQUEST_MILLISECONDS,
-        )
-        try:
+        with group_admin(settings, REQUEST_SECONDS) as admin:
             others = len(admin.describe_groups([group])[group]["members"]) > 1
             if others:
                 admin.remove_group_members(group, [MemberToRemove(group_instance_id=worker)])
             return others
-        finally:
-            admin.close()
-    except KafkaError as error:
+    except KafkaUnavailable as error:
         raise KafkaUnavailable(f"{worker} could not leave the group {group}: {error}") from error

@@ -73,7 +73,7 @@ def _bytes_of(message: Message) -> int:
 class TopicReader:
     """`read` may be called from any thread; the rest belongs to the compute thread. on_end: hears of each partition's
     next offset in Kafka; on_out_of_range: of a partition that is not read any more, as there is no record where it
-    stands."""
+    stands; on_error: of what Kafka says instead of a record, and says whether it saw to it."""
 
     def __init__(
         self,
@@ -82,11 +82,13 @@ class TopicReader:
         *,
         on_end: Callable[[str, int, int], None],
         on_out_of_range: OutOfRange,
+        on_error: Callable[[KafkaError], bool] = lambda error: False,
     ) -> None:
         self._topic = topic
         self._make_consumer = make_consumer
         self._on_end = on_end
         self._on_out_of_range = on_out_of_range
+        self._on_error = on_error
         self._consumer: Consumer | None = None
         self._owners: dict[int, OwnedPartition] = {}
         self._unsure: set[int] = set()
@@ -107,6 +109,8 @@ class TopicReader:
         self._settle_bounds()
         consumer = self._consumer
         if consumer is None or not self._owners:
+            if consumer is not None:
+                consumer.poll(0)  # it may have complaints
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted is not None or self._closing, timeout)
             return []
@@ -202,7 +206,7 @@ class TopicReader:
             raise RecordsUnreadable(f"Kafka's records in {where} cannot be read: {error.str()}")
         elif error.fatal():
             raise KafkaException(error)
-        else:
+        elif not self._on_error(error):
             log.warning("Kafka's consumer reports", topic=self._topic, problem=error.str())
 
     def _settle_bounds(self) -> None:

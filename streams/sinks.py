@@ -1,11 +1,11 @@
 """Where the relay publishes: Kafka topics and Redis. Rows of the outboxes become messages of the contract here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import redis
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from storage.outbox import (
     AlertRow,
@@ -80,20 +80,24 @@ def dead_letter_headers(row: DeadLetterRow) -> dict[str, str]:
 
 class KafkaSink:
     """`alerts`, `recommendations`, `dead-letters`, `predictions` and `model-updates`. The producer is idempotent and
-    does not linger."""
+    does not linger. on_error: hears why a message was not delivered."""
 
     name = "kafka"
 
-    def __init__(self, producer: Producer, topic_prefix: str) -> None:
+    def __init__(
+        self, producer: Producer, topic_prefix: str, on_error: Callable[[KafkaError], object] = lambda error: None
+    ) -> None:
         self._producer = producer
         self._prefix = topic_prefix
+        self._on_error = on_error
 
     def publish(self, outbox: str, rows: Sequence[Any]) -> None:
         failures: list[str] = []
 
-        def confirm(error: Any, _message: Any) -> None:
+        def confirm(error: Any, message: Any) -> None:
             if error is not None:
-                failures.append(str(error))
+                self._on_error(error)
+                failures.append(f"{message.topic()}: {error.str()}")
 
         try:
             for row in rows:

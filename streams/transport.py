@@ -57,6 +57,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials),
         )
 
     async def read_nothing(self) -> None:

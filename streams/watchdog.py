@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from streams.health import FlowMetrics
-from streams.kafka import Broker, KafkaUnavailable
+from streams.kafka import KafkaUnavailable
+from streams.kafka_logs import Broker
 from streams.ownership import TopicPartition
 
 log = structlog.get_logger(__name__)

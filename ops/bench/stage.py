@@ -205,7 +205,7 @@ def produce(kafka: str, events: int, accounts: int, progress: Progress, memo_sha
     )
     transactions: SimulatedTransactions = simulate(config, progress)
     nothing = labels_of(transactions, LabelDelay(0, 0)).take(slice(0, 0))
-    with KafkaOutput(kafka) as output:
+    with KafkaOutput(KafkaSettings(kafka)) as output:
         for first in range(0, len(transactions), 50_000):
             part = transactions.rows(slice(first, first + 50_000))
             if memo_share is None:

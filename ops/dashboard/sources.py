@@ -9,11 +9,13 @@ from redis.asyncio import Redis as AsyncRedis
 
 from models.alert_rule import AlertRule, parse_rule
 from ops.clock import utc_now
+from ops.kafka_settings import kafka_settings
 from ops.model_registry import open_registry
 from ops.settings import Settings
 from storage.database import Database, open_database
 from storage.registry import ModelRegistry
-from streams.kafka import Broker, KafkaSettings
+from streams.kafka import KafkaSettings
+from streams.kafka_logs import Broker
 from streams.pseudonyms import Pseudonyms
 
 #: For an answer from Redis or Kafka, seconds.
@@ -55,7 +57,7 @@ class Sources:
 def open_sources(settings: Settings) -> Sources:
     """Connects to nothing yet."""
     database = open_database(settings.database.get_secret_value())
-    kafka = KafkaSettings(settings.kafka, client_id="headgate-dashboard")
+    kafka = kafka_settings(settings, "headgate-dashboard")
     url = settings.redis.get_secret_value()
     return Sources(
         database=database,

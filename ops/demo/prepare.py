@@ -26,6 +26,7 @@ from ops.clock import utc_now
 from ops.compose import choose_device
 from ops.embedded import EmbeddedServices
 from ops.jobs.train import train_and_register
+from ops.kafka_settings import kafka_settings
 from ops.model_registry import open_registry
 from ops.service import LOOPBACK, ServerCommand, Service, ServiceUnavailable, free_port, start_service, this_program
 from ops.settings import Settings
@@ -36,7 +37,7 @@ from ops.simulate.population import build_population
 from storage.database import Database, open_database, upgrade
 from storage.registry import ModelRecord
 from streams.detection import MODEL_NAME
-from streams.kafka import KafkaSettings, check_broker, create_topics, delete_topics, topic_configurations
+from streams.kafka import check_broker, create_topics, delete_topics, topic_configurations
 from streams.policy_watch import POLICY_NAME
 
 PARTITIONS = 4
@@ -99,7 +100,9 @@ def demo_settings(given: Settings, services: EmbeddedServices) -> Settings:
         "random_holdout": RANDOM_HOLDOUT,
         "reward_window_hours": REWARD_WINDOW_SECONDS / 3600,
     }
-    if "kafka" in given.model_fields_set:
+    if "kafka" not in given.model_fields_set:  # how to reach another broker is nothing to ours
+        own |= {name: each.default for name, each in Settings.model_fields.items() if name.startswith("kafka_")}
+    else:
         own["topic_prefix"] = f"{given.topic_prefix}demo-{run}."
     if "redis" in given.model_fields_set:
         own["redis_prefix"] = f"{given.redis_prefix}demo-{run}:"
@@ -108,7 +111,8 @@ def demo_settings(given: Settings, services: EmbeddedServices) -> Settings:
 
 def prepare_services(settings: Settings, cleanup: ExitStack, *, remove_topics: bool) -> Database:
     """Schema and topics. Raises DemoRefused where the database serves a real model."""
-    check_broker(KafkaSettings(settings.kafka))
+    kafka = kafka_settings(settings)
+    check_broker(kafka)
     url = settings.database.get_secret_value()
     upgrade(url)
     database = open_database(url)
@@ -122,9 +126,9 @@ def prepare_services(settings: Settings, cleanup: ExitStack, *, remove_topics: b
             "give HEADGATE_DATABASE an empty database, or none"
         )
     topics = topic_configurations(settings.topic_prefix, settings.record_size_limit)
-    create_topics(KafkaSettings(settings.kafka), topics, partitions=PARTITIONS, replication=1)
+    create_topics(kafka, topics, partitions=PARTITIONS, replication=1)
     if remove_topics:
-        cleanup.callback(delete_topics, KafkaSettings(settings.kafka), list(topics))
+        cleanup.callback(delete_topics, kafka, list(topics))
     return database
 
 

@@ -40,6 +40,7 @@ from ops.demo.shop import DemoShop
 from ops.demo.shop_readings import ShopFigures, ShopReadings
 from ops.demo.teacher import Teacher
 from ops.embedded import embedded_services
+from ops.kafka_settings import kafka_settings
 from ops.progress import progress_bar
 from ops.secret_files import FILE_SUFFIX
 from ops.service import Service, ServiceUnavailable
@@ -91,7 +92,7 @@ def run_demo(given: Settings, config: DemoConfig, console: Console) -> dict[str,
             database,
             worker,
             console_server.url,
-            KafkaOutput(settings.kafka, topic_prefix=settings.topic_prefix),
+            KafkaOutput(kafka_settings(settings), topic_prefix=settings.topic_prefix),
             cleanup.enter_context(closing(DemoShop(settings, config, epoch_milliseconds()))),
             readings_of(settings, database, worker),
         )

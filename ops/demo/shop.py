@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ops.demo.prepare import DemoConfig
+from ops.kafka_settings import kafka_settings
 from ops.settings import Settings
 from ops.simulate.shoppers.command import live_traffic
 from ops.simulate.shoppers.kafka import Sent, ShopOutput
@@ -39,7 +40,7 @@ class DemoShop:
         size, start = ShopSize.of(config), now - HISTORY_SECONDS * 1000
         self.sent = Sent()
         self._slates = RedisSlates(settings.redis.get_secret_value(), settings.redis_prefix)
-        self._output = ShopOutput(settings.kafka, topic_prefix=settings.topic_prefix, linger_ms=0)
+        self._output = ShopOutput(kafka_settings(settings), topic_prefix=settings.topic_prefix, linger_ms=0)
         traffic = TrafficConfig(
             start=start, users=size.shoppers, rate=size.visits, seed=config.seed, run=f"live{start}"
         )

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ops.kafka_settings import kafka_settings
 from ops.settings import Settings
 from storage.accepted_losses import Loss, NothingLost, accept_loss, position_of
 from storage.database import Database
-from streams.kafka import KafkaSettings, TopicMissing, describe_topics, log_bounds
+from streams.kafka import TopicMissing, describe_topics
+from streams.kafka_logs import log_bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class LossPlan:
 def plan_loss(settings: Settings, database: Database, topic: str, partition: int, to_offset: int | None) -> LossPlan:
     """Changes nothing. topic: with or without the prefix; to_offset: None for the first that Kafka has. Raises
     NothingLost."""
-    kafka = KafkaSettings(settings.kafka)
+    kafka = kafka_settings(settings)
     name = full_name(settings, topic)
     described = describe_topics(kafka, [name])[name]
     if not 0 <= partition < described.partitions:

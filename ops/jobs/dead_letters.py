@@ -14,7 +14,8 @@ from storage.audit import JSON, AuditEntry, record_audit
 from storage.database import Database
 from storage.dead_letters import DeadLetter, Place, dead_letter, dead_letters, mark_replayed
 from storage.exclusive import exclusively
-from streams.kafka import KafkaSettings, record_at
+from streams.kafka import KafkaSettings
+from streams.kafka_logs import record_at
 from streams.pseudonyms import Pseudonyms
 from streams.records import whole
 

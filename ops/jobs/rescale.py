@@ -12,12 +12,14 @@ from sqlalchemy import text
 
 from ops.jobs.accept_loss import full_name, this_user
 from ops.jobs.prune import LOCK as PRUNE
+from ops.kafka_settings import kafka_settings
 from ops.settings import Settings
 from storage.database import Database
 from storage.exclusive import exclusively
 from storage.partition_counts import Count, latest_count, rescale
 from storage.progress import ProgressRow, all_progress
-from streams.kafka import KafkaSettings, describe_topics, has_records, log_bounds, newest_keys
+from streams.kafka import KafkaSettings, describe_topics
+from streams.kafka_logs import has_records, log_bounds, newest_keys
 from streams.partitioners import ANY, PARTITIONERS, fitting
 
 #: Topic of the contract -> the table of its records and the column of their keys.
@@ -72,7 +74,7 @@ def run_rescale(
     if topic is not None and full_name(settings, topic) not in names:
         raise RescaleRefused(f"{topic} keeps no state by key: more partitions of it are read without further ado")
     wanted = sorted(names) if topic is None else [full_name(settings, topic)]
-    kafka = KafkaSettings(settings.kafka)
+    kafka = kafka_settings(settings)
     found = []
     with exclusively(database, PRUNE):
         for plan in _plans(kafka, database, wanted):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ops.kafka_settings import kafka_settings
 from ops.settings import Settings
 from ops.simulate.cards import Progress, SimulatedTransactions, check, simulate
 from ops.simulate.kafka import KafkaOutput
@@ -165,7 +166,7 @@ def send_live(
 
 
 def open_kafka(settings: Settings, linger_ms: int = 5) -> KafkaOutput:
-    return KafkaOutput(settings.kafka, topic_prefix=settings.topic_prefix, linger_ms=linger_ms)
+    return KafkaOutput(kafka_settings(settings), topic_prefix=settings.topic_prefix, linger_ms=linger_ms)
 
 
 @contextmanager

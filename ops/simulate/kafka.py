@@ -7,7 +7,7 @@ sizes.
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +16,9 @@ from confluent_kafka import KafkaError, Message
 from ops.simulate.cards import SimulatedTransactions
 from ops.simulate.labels import Labels
 from ops.simulate.messages import label_messages, transaction_messages
-from streams.kafka import KafkaSettings, KafkaUnavailable, check_broker, describe_topics, producer
+from streams.kafka import KafkaSettings, KafkaUnavailable, describe_topics, producer, refused
+from streams.kafka_refusals import refusal_of
+from streams.kafka_rights import Needed, check_rights
 
 FLUSH_SECONDS = 30.0
 #: Python sees Ctrl-C only between two calls of the client.
@@ -36,15 +38,18 @@ class Produced:
 class TopicOutput:
     """Messages into named topics. Use as a context manager; leaving it waits until everything is delivered."""
 
-    def __init__(self, servers: str, topics: Sequence[str], *, topic_prefix: str = "", linger_ms: int = 5) -> None:
-        settings = KafkaSettings(servers, "headgate-simulate")
-        self._servers = servers
+    def __init__(
+        self, settings: KafkaSettings, topics: Sequence[str], *, topic_prefix: str = "", linger_ms: int = 5
+    ) -> None:
+        self._settings = settings = replace(settings, client_id="headgate-simulate")
         self._prefix = topic_prefix
-        check_broker(settings)
-        describe_topics(settings, [f"{topic_prefix}{topic}" for topic in topics])
-        self._failure: str | None = None
+        names = [f"{topic_prefix}{topic}" for topic in topics]
+        describe_topics(settings, names)
+        check_rights(settings, Needed(written=names))
+        self._failure: KafkaUnavailable | None = None
         self._producer = producer(
             settings,
+            self._note_refusal,
             **{
                 "linger.ms": linger_ms,
                 "compression.type": "lz4",
@@ -92,7 +97,7 @@ class TopicOutput:
         self._raise_failure()
         if left:
             raise KafkaUnavailable(
-                f"{left} messages are still not delivered to {self._servers} ({FLUSH_SECONDS:.0f} s)"
+                f"{left} messages are still not delivered to {self._settings.servers} ({FLUSH_SECONDS:.0f} s)"
             )
 
     def _wait_for_room(self) -> None:
@@ -104,18 +109,24 @@ class TopicOutput:
 
     def _note_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None:
-            self._failure = f"a message for {message.topic()} was not delivered to {self._servers}: {error.str()}"
+            what = f"a message for {message.topic()} was not delivered to {self._settings.servers}"
+            self._failure = refused(self._settings, error, what)
+
+    def _note_refusal(self, error: KafkaError) -> None:
+        """Of a broker that accepted us before; what it does not take now it would be offered in vain for long."""
+        if self._failure is None and refusal_of(error) is not None:
+            self._failure = refused(self._settings, error)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise KafkaUnavailable(self._failure)
+            raise self._failure
 
 
 class KafkaOutput(TopicOutput):
     """Card traffic."""
 
-    def __init__(self, servers: str, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
-        super().__init__(servers, ["transactions", "feedback"], topic_prefix=topic_prefix, linger_ms=linger_ms)
+    def __init__(self, settings: KafkaSettings, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
+        super().__init__(settings, ["transactions", "feedback"], topic_prefix=topic_prefix, linger_ms=linger_ms)
         self._transactions = self._feedback = 0
 
     def send(self, transactions: SimulatedTransactions, labels: Labels) -> None:

@@ -13,11 +13,10 @@ from streams.kafka import (
     create_topics,
     delete_topics,
     describe_topics,
-    has_records,
-    log_bounds,
     producer,
     topic_configurations,
 )
+from streams.kafka_logs import has_records, log_bounds
 from tests.deployment import wait_until
 from tests.streams.topics import SECONDS, created, described
 

@@ -95,7 +95,7 @@ class RecordingFlow:
 
 @asynccontextmanager
 async def running(flow: Any, servers: str, group: str) -> AsyncIterator[FlowApp]:
-    app = build_app(AppSettings(servers=servers, group=group, worker="worker-1"), flow)
+    app = build_app(AppSettings(kafka=KafkaSettings(servers), group=group, worker="worker-1"), flow)
     flow.thread.start()
     await app.start()
     try:

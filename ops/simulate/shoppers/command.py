@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ops.kafka_settings import kafka_settings
 from ops.settings import Settings
 from ops.simulate.cards import Progress
 from ops.simulate.command import Clock, milliseconds, until_interrupted
@@ -159,4 +160,4 @@ def send_live(
 
 
 def open_shop_output(settings: Settings, linger_ms: int = 5) -> ShopOutput:
-    return ShopOutput(settings.kafka, topic_prefix=settings.topic_prefix, linger_ms=linger_ms)
+    return ShopOutput(kafka_settings(settings), topic_prefix=settings.topic_prefix, linger_ms=linger_ms)

@@ -9,6 +9,7 @@ from ops.simulate.kafka import TopicOutput
 from ops.simulate.shoppers.catalogue import Catalogue
 from ops.simulate.shoppers.messages import engagement_messages, item_messages, reward_messages
 from ops.simulate.shoppers.traffic import TrafficBatch
+from streams.kafka import KafkaSettings
 
 TOPICS = ("items", "engagements", "feedback")
 
@@ -28,8 +29,8 @@ class Sent:
 class ShopOutput(TopicOutput):
     """Raises and refuses as TopicOutput."""
 
-    def __init__(self, servers: str, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
-        super().__init__(servers, TOPICS, topic_prefix=topic_prefix, linger_ms=linger_ms)
+    def __init__(self, settings: KafkaSettings, *, topic_prefix: str = "", linger_ms: int = 5) -> None:
+        super().__init__(settings, TOPICS, topic_prefix=topic_prefix, linger_ms=linger_ms)
 
     def send(self, catalogue: Catalogue, batch: TrafficBatch) -> Sent:
         """Queues all of it, as fast as the broker takes it."""

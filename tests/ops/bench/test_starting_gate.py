@@ -4,7 +4,8 @@ from confluent_kafka import Producer
 
 from ops.bench.faults.worker_process import wait_until
 from ops.bench.starting_gate import StartingGate
-from streams.kafka import KafkaSettings, create_topics, log_bounds
+from streams.kafka import KafkaSettings, create_topics
+from streams.kafka_logs import log_bounds
 
 PARTITIONS, SECONDS = 2, 30.0
 

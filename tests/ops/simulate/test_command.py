@@ -27,6 +27,7 @@ from ops.simulate.labels import LabelDelay, labels_of
 from ops.simulate.live import LiveConfig, LiveTraffic
 from ops.simulate.options import Options
 from ops.simulate.scenarios import DAY
+from streams.kafka import KafkaSettings
 from tests.deployment import wait_until
 from tests.ops.simulate.topics import Topics
 
@@ -223,7 +224,7 @@ def test_live_traffic_gives_exactly_what_was_due_by_its_end(kafka_servers: str, 
     config = LiveConfig(start=start, accounts=100, merchants=40, rate=50.0)
     looks = iter(np.arange(0.0, 100.0, 0.7) + start / 1000)
     seen: list[float] = []
-    with KafkaOutput(kafka_servers, topic_prefix=topic_prefix) as output:
+    with KafkaOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix) as output:
         counts = send_live(
             LiveTraffic(config),
             output,

@@ -30,7 +30,7 @@ def test_everything_arrives_and_decodes_without_dead_letters(kafka_servers: str,
     topics = Topics.created(kafka_servers, topic_prefix)
     transactions, labels = history_until_now()
 
-    with KafkaOutput(kafka_servers, topic_prefix=topic_prefix) as output:
+    with KafkaOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix) as output:
         output.send(transactions, labels)
         produced = output.flush()
 
@@ -46,7 +46,7 @@ def test_keys_are_accounts_whose_order_is_kept(kafka_servers: str, topic_prefix:
     topics = Topics.created(kafka_servers, topic_prefix)
     transactions, labels = history_until_now()
 
-    with KafkaOutput(kafka_servers, topic_prefix=topic_prefix) as output:
+    with KafkaOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix) as output:
         output.send(transactions, labels)
 
     first, second = topics.transactions()
@@ -64,7 +64,7 @@ def test_a_missing_topic_is_one_clear_error(kafka_servers: str, topic_prefix: st
     with pytest.raises(
         TopicMissing, match=f"topic {topic_prefix}feedback does not exist; run `headgate topics create`"
     ):
-        KafkaOutput(kafka_servers, topic_prefix=topic_prefix)
+        KafkaOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix)
 
 
 def test_a_message_that_the_broker_refuses_fails_the_output(kafka_servers: str, topic_prefix: str) -> None:
@@ -76,16 +76,16 @@ def test_a_message_that_the_broker_refuses_fails_the_output(kafka_servers: str, 
 
     with (
         pytest.raises(KafkaUnavailable, match=f"a message for {topic_prefix}[a-z]+ was not delivered to .* too large"),
-        KafkaOutput(kafka_servers, topic_prefix=topic_prefix) as output,
+        KafkaOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix) as output,
     ):
         output.send(transactions, labels)
 
 
 @pytest.mark.timeout(15)
 def test_ctrl_c_ends_the_wait_for_a_broker_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "check_broker", lambda settings: None)
     monkeypatch.setattr(kafka, "describe_topics", lambda settings, topics: None)
-    output = KafkaOutput("127.0.0.1:9")
+    monkeypatch.setattr(kafka, "check_rights", lambda settings, needed: None)
+    output = KafkaOutput(KafkaSettings("127.0.0.1:9"))
     output.produce("transactions", [("a1", b"{}")])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
     ctrl_c = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
