@@ -33,7 +33,8 @@ from storage.database import (
     head_revision,
     open_database,
 )
-from storage.database_roles import WRITER_ROLE, needed_rights
+from storage.database_roles import WRITER_ROLE
+from storage.database_roles import needed_rights as needed_in_database
 from storage.redis_refusals import in_words
 from storage.tables import Base
 from streams.kafka import (
@@ -325,7 +326,7 @@ def check_table_rights(database: Database, connection: Connection) -> Check:
     refused = [
         name
         for name in Base.metadata.tables
-        if not connection.execute(query, {"name": name, "rights": list(needed_rights(name))}).scalar_one()
+        if not connection.execute(query, {"name": name, "rights": list(needed_in_database(name))}).scalar_one()
     ]
     if refused:
         return Check(

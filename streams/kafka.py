@@ -26,6 +26,8 @@ CONNECT_SECONDS = 5.0
 LISTEN_SECONDS = 0.25
 #: For the answers about records that were given up.
 PURGE_SECONDS = 1.0
+#: For the reason why nothing was confirmed.
+REASON_SECONDS = 1.0
 #: Room above the record size limit, so that a record just above it arrives and becomes a dead letter.
 SIZE_MARGIN = 1_048_576
 
@@ -81,11 +83,11 @@ def client_options(settings: KafkaSettings, on_error: OnError | None) -> dict[st
     }
 
 
-def producer(settings: KafkaSettings, on_error: OnError | None = None, **overrides: object) -> Producer:
-    """An idempotent producer that does not linger: for alerts, not for bulk."""
+def producer(settings: KafkaSettings, **overrides: object) -> Producer:
+    """An idempotent producer that does not linger: for alerts, not for bulk. What it is refused its deliveries tell."""
     return Producer(
         {
-            **client_options(settings, on_error),
+            **client_options(settings, None),
             "enable.idempotence": True,
             "linger.ms": 0,
             "partitioner": "murmur2_random",
@@ -206,18 +208,18 @@ def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: by
         answers.append(error)
 
     _check_token(settings)
-    complaints: list[KafkaError] = []
-    own = producer(settings, complaints.append, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
+    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
     own.produce(topic, value, key, on_delivery=answered)
     if own.flush(seconds):
         own.purge()
         own.flush(PURGE_SECONDS)
     if answers != [None]:
         what = f"{settings.servers} did not confirm a record of {topic}"
-        for error in [*answers, *complaints]:
-            if error is not None and refusal_of(error) is not None:
-                raise refused(settings, error, what)
-        raise KafkaUnavailable(f"{what}: {answers[0].str() if answers and answers[0] else 'no answer'}")
+        error = answers[0] if answers else None
+        if error is not None and refusal_of(error) is not None:
+            raise refused(settings, error, what)
+        check_broker(settings, REASON_SECONDS)
+        raise KafkaUnavailable(f"{what}: {'no answer' if error is None else error.str()}")
 
 
 def describe_topics(settings: KafkaSettings, names: Iterable[str]) -> dict[str, TopicDescription]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiokafka
+from aiokafka.client import AIOKafkaClient
 from confluent_kafka.admin import AclOperation
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
@@ -79,11 +79,11 @@ def by_aiokafka(settings: KafkaSettings) -> None:
 
     async def connect() -> None:
         options = credentials_to_aiokafka_auth(kafka_credentials(settings.security))
-        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=settings.servers, **options)
+        client = AIOKafkaClient(bootstrap_servers=settings.servers, **options)
         try:
-            await consumer.start()
+            await client.bootstrap()
         finally:
-            await consumer.stop()
+            await client.close()
 
     asyncio.run(asyncio.wait_for(connect(), SECONDS))
 

@@ -17,7 +17,6 @@ from ops.simulate.cards import SimulatedTransactions
 from ops.simulate.labels import Labels
 from ops.simulate.messages import label_messages, transaction_messages
 from streams.kafka import KafkaSettings, KafkaUnavailable, describe_topics, producer, refused
-from streams.kafka_refusals import refusal_of
 from streams.kafka_rights import Needed, check_rights
 
 FLUSH_SECONDS = 30.0
@@ -44,12 +43,11 @@ class TopicOutput:
         self._settings = settings = replace(settings, client_id="headgate-simulate")
         self._prefix = topic_prefix
         names = [f"{topic_prefix}{topic}" for topic in topics]
-        describe_topics(settings, names)
         check_rights(settings, Needed(written=names))
+        describe_topics(settings, names)
         self._failure: KafkaUnavailable | None = None
         self._producer = producer(
             settings,
-            self._note_refusal,
             **{
                 "linger.ms": linger_ms,
                 "compression.type": "lz4",
@@ -111,11 +109,6 @@ class TopicOutput:
         if error is not None and self._failure is None:
             what = f"a message for {message.topic()} was not delivered to {self._settings.servers}"
             self._failure = refused(self._settings, error, what)
-
-    def _note_refusal(self, error: KafkaError) -> None:
-        """Of a broker that accepted us before; what it does not take now it would be offered in vain for long."""
-        if self._failure is None and refusal_of(error) is not None:
-            self._failure = refused(self._settings, error)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

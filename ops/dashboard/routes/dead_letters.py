@@ -67,7 +67,7 @@ def replay(context: InContext, user: Caller, generation: Generation, partition: 
         try:
             moment = replay_dead_letter(
                 sources.database,
-                lambda: producer(sources.kafka, None, **{"delivery.timeout.ms": CONFIRM_MILLISECONDS}),
+                lambda: producer(sources.kafka, **{"delivery.timeout.ms": CONFIRM_MILLISECONDS}),
                 place,
                 read_again=reading_again(sources.kafka, sources.pseudonyms),
                 clock=sources.clock,
