@@ -50,7 +50,8 @@ def in_process(name: str, seconds: int, output: Path) -> dict[str, Any]:
     """A process for each: the fuzzer ends its own."""
     command = [sys.executable, "-m", "tests.fuzz", "--target", name, "--for", str(seconds), "--output", str(output)]
     report = output / f"{name}.json"
-    report.unlink(missing_ok=True)
+    for earlier in (report, *output.glob(f"{name}-*.bytes")):
+        earlier.unlink(missing_ok=True)
     with (output / f"{name}.log").open("wb") as log:
         ended = subprocess.run(command, stdout=log, stderr=log, timeout=seconds + PATIENCE_SECONDS, check=False)
     if not report.exists():

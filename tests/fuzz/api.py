@@ -34,6 +34,18 @@ OPERATOR = "token-of-an-operator"
 STATUSES = frozenset({200, 202, 401, 403, 404, 405, 409, 413, 415, 422, 503})
 ENDLESS = "/api/live"
 KNOWN = ("a", "e1", "r1", "i1", "u1", "fraud", "1", "0", "transactions", "open", "critical,low", "2026-03-14T12:00:00Z")
+#: Of what the console has: parameter or field -> its value.
+RIGHT: dict[str, str] = {
+    **{
+        "alert_id": "a",
+        "event_id": "e1",
+        "recommendation_id": "r1",
+        "item_id": "i1",
+        "user_id": "u1",
+        "label": "fraud",
+    },
+    **{"generation": "1", "partition": "0", "offset": "0", "name": "fraud", "version": "1"},
+}
 NOBODY = "127.0.0.1:1"
 SECONDS = 30.0
 #: Of a parameter; what is longer than the server reads of an address is answered with 400 before any route.
@@ -62,11 +74,11 @@ def console(folder: Path) -> Iterator[Asked]:
     )
     sources = open_sources(settings)
     rows = RowMaker(sources.database)
+    rows.dead_letter()  # at offset 0
     rows.scored("e1")
     rows.alert("a", ["e1"])
     rows.slate("r1", ["i1"], user_id="u1")
     rows.item("i1")
-    rows.dead_letter()
     rows.model("fraud", 1, alias="champion")
     with ExitStack() as cleanup:
         cleanup.callback(sources.close)
@@ -95,7 +107,9 @@ def requests(draw: st.DrawFn, described: dict[str, Any]) -> dict[str, Any]:
     operation = methods.get(method, {})
     query = []
     for parameter in operation.get("parameters", ()):
-        value = draw(st.sampled_from(KNOWN) | texts | st.integers().map(str) | st.floats().map(str))[:MOST_LETTERS]
+        right = st.just(RIGHT.get(parameter["name"], "1"))
+        others = st.sampled_from(KNOWN) | texts | st.integers().map(str) | st.floats().map(str)
+        value = draw(right | right | others)[:MOST_LETTERS]
         if parameter["in"] == "path":
             path = path.replace("{" + parameter["name"] + "}", quote(value, safe="", errors="surrogatepass"))
         elif draw(st.booleans()):
@@ -125,7 +139,8 @@ def bodies(draw: st.DrawFn, described: dict[str, Any], operation: dict[str, Any]
     fields = []
     for name, property_schema in properties.items():
         right = [json.dumps(known).encode() for known in (*property_schema.get("enum", ()), *KNOWN)]
-        right += [json.dumps(property_schema["const"]).encode()] * 9 if "const" in property_schema else []
+        right += [json.dumps(property_schema["const"]).encode()] * 99 if "const" in property_schema else []
+        right += [json.dumps(RIGHT[name]).encode()] * 99 if name in RIGHT else []
         if draw(st.integers(0, 4)):
             fields.append((name, draw(st.sampled_from(right) | st.sampled_from(right) | tokens)))
     if draw(st.integers(0, 6)) == 0:
