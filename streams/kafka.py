@@ -208,7 +208,8 @@ def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: by
         answers.append(error)
 
     _check_token(settings)
-    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
+    # Not idempotent: without any right to write, such a producer fails as a whole, and not with the record.
+    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1), "enable.idempotence": False})
     own.produce(topic, value, key, on_delivery=answered)
     if own.flush(seconds):
         own.purge()

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AclOperation
 
 from streams import kafka, kafka_security
 from streams.kafka import KafkaRefused, KafkaSettings, KafkaUnavailable, create_topics, publish_confirmed
+from streams.kafka_logs import has_records, newest_keys
 from streams.kafka_rights import Needed, check_rights, lacking_rights
 from streams.kafka_tokens import tokens_of
 from tests.deployment import wait_until
@@ -16,7 +17,7 @@ from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_librdkafka
 from tests.secured_kafka import ANY_GROUP, ANY_TOPIC, KEY_PASSWORD, SecuredKafka, password_of
 
 #: kafka-python closes no socket whose handshake failed.
-LEAKS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 WAYS_IN: dict[str, Callable[[Doors], KafkaSettings]] = {
     "TLS": lambda doors: doors.tls(),
@@ -79,7 +80,6 @@ def test_what_is_refused_is_told_at_once_in_one_line_without_secrets(doors: Door
     assert password_of("worker") not in str(caught.value)
 
 
-@LEAKS
 @pytest.mark.parametrize("client", ["kafka-python", "aiokafka"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_no_library_comes_in_where_it_is_refused(doors: Doors, case: str, client: str) -> None:
@@ -92,7 +92,6 @@ def talk_to_a_broker_of_another_name(doors: Doors, client: str) -> None:
     CLIENTS[client](doors.tls("ELSEWHERE"))
 
 
-@LEAKS
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_broker_of_another_name_is_refused(doors: Doors, client: str) -> None:
     with pytest.raises((KafkaUnavailable, aiokafka.errors.KafkaConnectionError)):
@@ -154,6 +153,23 @@ def test_a_topic_that_is_denied_is_refused_with_what_is_lacking(
     secured.allow("stranger", ANY_GROUP, group, [AclOperation.READ])
     wait_until("the rights are in force", lambda: lacking_rights(doors.mutual("stranger"), needed) == [])
     publish_confirmed(doors.token("stranger"), outputs, b"key", b"value", 5.0)
+
+
+def test_keys_at_a_logs_end_are_looked_at_without_a_right_to_any_group(
+    secured: SecuredKafka, doors: Doors, topic_prefix: str
+) -> None:
+    owner, place = KafkaSettings(secured.admin_servers), (f"{topic_prefix}looked-at", 0)
+    create_topics(owner, {place[0]: {}}, partitions=1, replication=1)
+    publish_confirmed(owner, place[0], b"alice", b"{}", 5.0)
+    reader = doors.mutual("administrator")
+    with pytest.raises(KafkaRefused, match="cannot look at"):
+        newest_keys(reader, [place], 10)
+
+    secured.allow("administrator", ANY_TOPIC, place[0], [AclOperation.READ])
+
+    wait_until("the right is in force", lambda: lacking_rights(reader, Needed([place[0]])) == [])
+    assert newest_keys(reader, [place], 10) == [("alice", 0)]
+    assert has_records(reader, place, 0, 1)
 
 
 def test_creating_a_topic_without_the_right_is_refused(doors: Doors, topic_prefix: str) -> None:

@@ -11,7 +11,9 @@ import pytest
 from confluent_kafka.admin import AclOperation
 
 from ops.bench.faults.load import Load, Mix, Rates
-from streams.kafka import KafkaSettings
+from ops.dashboard.sources import open_sources
+from ops.settings import read_settings
+from streams.kafka import KafkaRefused, KafkaSettings, create_topics, publish_confirmed
 from streams.kafka_logs import log_bounds
 from tests.deployment import Deployment, WorkerProcess, deployed, wait_until
 from tests.secured_clients import Doors, allow_worker, variables
@@ -112,6 +114,28 @@ def test_producers_administrators_and_the_doctor_work_with_the_least_rights(
         ("kafka", "kafka security", "rights", "topics"), "ok"
     )
     assert checks["kafka security"]["found"] == "SASL_SSL, OAUTHBEARER"
+
+
+def test_the_console_looks_at_lags_and_sends_verdicts_with_the_least_rights(
+    secured: SecuredKafka, doors: Doors, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = {f"{topic_prefix}{name}": {} for name in ("transactions", "feedback", "alerts")}
+    create_topics(KafkaSettings(secured.admin_servers), topics, partitions=1, replication=1)
+    secured.allow("dashboard", ANY_TOPIC, f"{topic_prefix}transactions", [AclOperation.DESCRIBE])
+    secured.allow("dashboard", ANY_TOPIC, f"{topic_prefix}feedback", [AclOperation.WRITE])
+    for name, value in variables(doors.password("SCRAM-SHA-512", "dashboard")).items():
+        monkeypatch.setenv(f"HEADGATE_{name}", value)
+    sources = open_sources(read_settings(None))
+
+    try:
+        seen = wait_until("the rights are in force", lambda: sources.broker.partitions(topics))
+        publish_confirmed(sources.kafka, f"{topic_prefix}feedback", b"key", b"value", 5.0)
+        assert (f"{topic_prefix}alerts", 0) not in seen
+        assert sources.broker.ends([(f"{topic_prefix}feedback", 0)]) == {(f"{topic_prefix}feedback", 0): 1}
+        with pytest.raises(KafkaRefused, match="Topic authorization failed"):
+            publish_confirmed(sources.kafka, f"{topic_prefix}alerts", b"key", b"value", 5.0)
+    finally:
+        sources.close()
 
 
 REFUSED: dict[str, tuple[Callable[[Doors], KafkaSettings], str]] = {
