@@ -208,13 +208,12 @@ def publish_confirmed(settings: KafkaSettings, topic: str, key: bytes, value: by
         answers.append(error)
 
     _check_token(settings)
-    # Not idempotent: without any right to write, such a producer fails as a whole, and not with the record.
-    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1), "enable.idempotence": False})
+    own = producer(settings, **{"delivery.timeout.ms": max(round(seconds * 1000), 1)})
     own.produce(topic, value, key, on_delivery=answered)
     if own.flush(seconds):
         own.purge()
         own.flush(PURGE_SECONDS)
-    if answers != [None]:
+    if not answers or answers[0] is not None:  # compared with == it leaves an exception behind
         what = f"{settings.servers} did not confirm a record of {topic}"
         error = answers[0] if answers else None
         if error is not None and refusal_of(error) is not None:

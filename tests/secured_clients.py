@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvloop
 from aiokafka.client import AIOKafkaClient
 from confluent_kafka.admin import AclOperation
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
@@ -86,7 +85,7 @@ def by_aiokafka(settings: KafkaSettings) -> None:
         finally:
             await client.close()
 
-    uvloop.run(asyncio.wait_for(connect(), SECONDS))
+    asyncio.run(asyncio.wait_for(connect(), SECONDS))
 
 
 #: Each library's way in; raises where it is refused.

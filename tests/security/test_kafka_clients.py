@@ -16,8 +16,11 @@ from tests.deployment import wait_until
 from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_librdkafka
 from tests.secured_kafka import ANY_GROUP, ANY_TOPIC, KEY_PASSWORD, SecuredKafka, password_of
 
-#: kafka-python closes no socket whose handshake failed.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# kafka-python closes no socket whose handshake failed, and aiokafka waits for none that it closes.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
 
 WAYS_IN: dict[str, Callable[[Doors], KafkaSettings]] = {
     "TLS": lambda doors: doors.tls(),
