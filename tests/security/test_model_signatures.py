@@ -191,7 +191,7 @@ def test_an_unsigned_version_is_neither_promoted_nor_put_into_the_shadow(place: 
     with pytest.raises(UntrustedModel, match="fraud:3 is not signed"):
         place.registry().promote("fraud", 3, "because", lambda: NOON)
     with pytest.raises(UntrustedModel, match="fraud:3 is not signed"):
-        place.registry().start_shadow("fraud", 3)
+        place.registry().start_shadow("fraud", 3, lambda: NOON)
     assert champion(place, place.registry()).version == 2
 
 
