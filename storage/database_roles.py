@@ -114,6 +114,9 @@ def _grant_rights(connection: Connection) -> None:
         run(f"GRANT INSERT ON {', '.join(tables)} TO {WRITER_ROLE}")
     for name in CHANGING.keys() & there.keys():
         run(f"GRANT {', '.join(CHANGING[name])} ON {name} TO {WRITER_ROLE}")
+    for name in _sequences(connection):
+        run(f"REVOKE ALL ON SEQUENCE {name} FROM PUBLIC, {READER_ROLE}")
+        run(f"GRANT USAGE ON SEQUENCE {name} TO {WRITER_ROLE}")
     views = [name for name in ANALYST_VIEWS if name in there]
     if views:
         run(f"GRANT SELECT ON {', '.join(views)} TO {READER_ROLE}")
@@ -136,6 +139,19 @@ def _relations(connection: Connection) -> dict[str, str]:
         {"known": known},
     )
     return {row.relname: row.owner for row in rows}
+
+
+def _sequences(connection: Connection) -> list[str]:
+    """Those that number the rows of Headgate's tables."""
+    rows = connection.execute(
+        text(
+            "SELECT own.relname FROM pg_class own JOIN pg_depend ON objid = own.oid AND deptype IN ('a', 'i') "
+            "JOIN pg_class numbered ON numbered.oid = refobjid WHERE own.relkind = 'S' "
+            "AND own.relnamespace = current_schema()::regnamespace AND numbered.relname = ANY(:known) ORDER BY 1"
+        ),
+        {"known": list(Base.metadata.tables)},
+    )
+    return [row.relname for row in rows]
 
 
 def _has_function(connection: Connection) -> bool:

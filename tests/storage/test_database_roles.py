@@ -1,7 +1,7 @@
 """Roles of PostgreSQL: each may do what it is for and nothing else, on a schema that is old, new or upgraded later."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from storage.audit import AuditEntry, record_audit
 from storage.database import Database, DatabaseRefused, open_database, upgrade
 from storage.database_roles import CHANGING, MIGRATOR_ROLE, ROLES, WRITER_ROLE, make_roles
 from storage.day_partitions import PARTITIONED, ensure_days, partitions_of
@@ -109,6 +110,16 @@ def test_a_writer_cannot_change_what_was_stored(
     if table not in CHANGING:
         with pytest.raises(DatabaseRefused, match="permission denied"):
             destroy(database_of(WRITER_ROLE), f"DELETE FROM {table}")
+
+
+def test_a_writer_adds_to_the_log_of_who_did_what(database_of: Callable[[str], Database]) -> None:
+    writer = database_of(WRITER_ROLE)
+    entry = AuditEntry(
+        "analyst:anna", "model.promote", "model:fraud:3", {"why": "better"}, datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    with writer.begin() as connection:
+        record_audit(connection, entry)
+    assert run(writer, "SELECT count(*) FROM audit_log").scalar() == 1
 
 
 def test_without_the_roles_a_taken_over_worker_rewrites_what_was_stored(postgres_url: str) -> None:
