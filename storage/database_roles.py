@@ -17,7 +17,7 @@ from storage.views import ANALYST_VIEWS, READER_ROLE, VIEW_NAMES
 MIGRATOR_ROLE, WRITER_ROLE = "headgate_migrator", "headgate_writer"
 #: Role -> what it is for.
 ROLES = {
-    MIGRATOR_ROLE: "owns the schema: `headgate db upgrade` and `headgate prune`",
+    MIGRATOR_ROLE: "owns the schema: `headgate db upgrade`, `headgate prune` and `headgate erase`",
     WRITER_ROLE: "reads and adds rows: worker, retrain, dashboard and the other commands",
     READER_ROLE: "reads the views for analysts",
 }
@@ -39,6 +39,7 @@ CHANGING = {
 }
 VERSION_TABLE = "alembic_version"
 MAKE_DAYS = "headgate_make_days(text, date, date, integer)"
+FUNCTIONS = (MAKE_DAYS, "refuse_change_of_audit_log()")
 #: What a role that only groups rights must not have itself.
 POWERS = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolcanlogin", "rolreplication", "rolbypassrls")
 LOCK_TIMEOUT = "10s"
@@ -99,8 +100,9 @@ def _take_over(connection: Connection) -> None:
     for name, owner in _relations(connection).items():
         if owner != MIGRATOR_ROLE:
             connection.exec_driver_sql(f"ALTER TABLE {name} OWNER TO {MIGRATOR_ROLE}")
-    if _has_function(connection):
-        connection.exec_driver_sql(f"ALTER FUNCTION {MAKE_DAYS} OWNER TO {MIGRATOR_ROLE}")
+    for name in FUNCTIONS:
+        if _has_function(connection, name):
+            connection.exec_driver_sql(f"ALTER FUNCTION {name} OWNER TO {MIGRATOR_ROLE}")
 
 
 def _grant_rights(connection: Connection) -> None:
@@ -120,7 +122,7 @@ def _grant_rights(connection: Connection) -> None:
     views = [name for name in ANALYST_VIEWS if name in there]
     if views:
         run(f"GRANT SELECT ON {', '.join(views)} TO {READER_ROLE}")
-    if _has_function(connection):
+    if _has_function(connection, MAKE_DAYS):
         run(f"REVOKE ALL ON FUNCTION {MAKE_DAYS} FROM PUBLIC, {READER_ROLE}")
         run(f"GRANT EXECUTE ON FUNCTION {MAKE_DAYS} TO {WRITER_ROLE}")
 
@@ -154,8 +156,8 @@ def _sequences(connection: Connection) -> list[str]:
     return [row.relname for row in rows]
 
 
-def _has_function(connection: Connection) -> bool:
-    return bool(connection.execute(text("SELECT to_regprocedure(:name) IS NOT NULL"), {"name": MAKE_DAYS}).scalar_one())
+def _has_function(connection: Connection, name: str) -> bool:
+    return bool(connection.execute(text("SELECT to_regprocedure(:name) IS NOT NULL"), {"name": name}).scalar_one())
 
 
 def _is_migrators(connection: Connection) -> bool:

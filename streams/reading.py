@@ -10,6 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
+from operator import methodcaller
 
 import msgspec
 import structlog
@@ -25,6 +26,7 @@ POLL_SECONDS = 0.05
 #: small compressed batch would be unpacked, decoded and stored in one piece, however large it is then.
 MOST_BATCH_BYTES = 32 * 1_048_576
 RECORDS_AT_ONCE = 64
+KEY_OF = methodcaller("key")
 #: How long a question about a log's bounds may take; asked again with the next take.
 BOUNDS_SECONDS = 5.0
 #: The log has no record at our position: it was truncated, or is not the one that we know.
@@ -56,18 +58,18 @@ def waiting_behind(first: Message, consumer: Consumer, most: int) -> list[Messag
     """What is there already, as far as a batch may have it: with the first at most `most` records, and no more once
     they have MOST_BATCH_BYTES."""
     found: list[Message] = []
-    size = _bytes_of(first)
+    size = _bytes_of([first])
     while (wanted := min(RECORDS_AT_ONCE, most - 1 - len(found))) > 0 and size < MOST_BATCH_BYTES:
         came = consumer.consume(wanted, 0)
         found += came
-        size += sum(map(_bytes_of, came))
+        size += _bytes_of(came)
         if len(came) < wanted:
             break
     return found
 
 
-def _bytes_of(message: Message) -> int:
-    return len(message) + len(message.key() or b"")
+def _bytes_of(messages: Sequence[Message]) -> int:
+    return sum(map(len, messages)) + sum(map(len, filter(None, map(KEY_OF, messages))))
 
 
 class TopicReader:

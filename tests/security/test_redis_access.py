@@ -38,6 +38,7 @@ from tests.streams.test_sinks import alert_row
 
 PREFIX = "shop:"
 WORKER, CONSOLE, CONSUMER = "headgate-worker", "headgate-console", "headgate-consumer"
+ERASURE = "headgate-erasure"
 ALERT = AlertView("a-1", 1, "alice", 0.9, b'{"alert_id": "a-1"}')
 SLATE = SlateView("bob", b'{"made_at": "2026-01-01T00:00:00Z"}')
 SECRET_ROW = "who-was-robbed"
@@ -122,6 +123,16 @@ def test_a_consumer_reads_stream_hash_risk_slate_and_channel(place: Place) -> No
             assert "a-2" in str(found)
 
 
+def test_an_erasure_finds_and_removes_what_there_is_with_the_rights_of_the_page(place: Place) -> None:
+    views, eraser = redis_views(settings_of(place.url())), redis_views(settings_of(place.url(ERASURE)))
+    views.publish_alerts([AlertView("a-3", 1, "dora", 0.5, b'{"account_id": "dora"}')])
+    views.publish_slates([SlateView("dora", SLATE.payload)])
+    assert eraser.forget_accounts(["dora"]) == 3, "the stream's entry, the alert and the risk"
+    assert eraser.forget_users(["dora"]) == 1
+    with redis.Redis.from_url(place.administrator) as administrator:
+        assert administrator.keys(f"{PREFIX}*dora*") == []
+
+
 BEYOND: dict[str, tuple[str, tuple[str, ...]]] = {
     "a worker empties Redis": (WORKER, ("FLUSHALL",)),
     "a worker looks at all keys": (WORKER, ("KEYS", "*")),
@@ -134,6 +145,7 @@ BEYOND: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "a console writes": (CONSOLE, ("SET", f"{PREFIX}recs:bob", "1")),
     "a console runs a script": (CONSOLE, ("EVALSHA", "0" * 40, "0")),
+    "an erasure writes": (ERASURE, ("SET", f"{PREFIX}recs:bob", "1")),
     "a consumer writes": (CONSUMER, ("HSET", f"{PREFIX}alert:a-1", "payload", "forged")),
     "a consumer adds to the stream": (CONSUMER, ("XADD", f"{PREFIX}alerts", "*", "payload", "forged")),
     "a consumer tells the channel": (CONSUMER, ("PUBLISH", f"{PREFIX}alerts", "forged")),

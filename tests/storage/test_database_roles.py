@@ -13,6 +13,7 @@ from storage.audit import AuditEntry, record_audit
 from storage.database import Database, DatabaseRefused, open_database, upgrade
 from storage.database_roles import CHANGING, MIGRATOR_ROLE, ROLES, WRITER_ROLE, make_roles
 from storage.day_partitions import PARTITIONED, ensure_days, partitions_of
+from storage.erasure import Subject, remove_dead_letters, remove_rows
 from storage.retention import remove_days
 from storage.tables import Base
 from storage.views import ANALYST_VIEWS, READER_ROLE
@@ -120,6 +121,15 @@ def test_a_writer_adds_to_the_log_of_who_did_what(database_of: Callable[[str], D
     with writer.begin() as connection:
         record_audit(connection, entry)
     assert run(writer, "SELECT count(*) FROM audit_log").scalar() == 1
+
+
+def test_only_the_migrator_erases_a_person(database_of: Callable[[str], Database]) -> None:
+    subject = Subject("account", ["anna"], [1], [2])
+    with database_of(MIGRATOR_ROLE).begin() as connection:
+        assert set(remove_rows(connection, subject)[0].values()) == {0}
+        assert remove_dead_letters(connection, subject.names) == 0
+    with pytest.raises(DatabaseRefused, match="permission denied"), database_of(WRITER_ROLE).begin() as connection:
+        remove_rows(connection, subject)
 
 
 def test_without_the_roles_a_taken_over_worker_rewrites_what_was_stored(postgres_url: str) -> None:
