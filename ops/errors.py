@@ -17,6 +17,7 @@ from ops.jobs.dead_letters import ReplayFailed
 from ops.jobs.erase import ErasureRefused, ErasureUnfinished
 from ops.jobs.history_files import UnreadableHistory
 from ops.jobs.model_keys import KeyFileRefused
+from ops.jobs.rebuild_redis import NotRebuilt
 from ops.jobs.rescale import RescaleRefused
 from ops.jobs.retrain_command import BadSchedule
 from ops.jobs.retrain_schedule import RetrainingStopped
@@ -54,6 +55,7 @@ KNOWN_ERRORS = (
     KafkaUnavailable,
     KeyFileRefused,
     ModelInUse,
+    NotRebuilt,
     NothingLost,
     PolicyTrainingRefused,
     ReplayFailed,

@@ -8,6 +8,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from ops.errors import KNOWN_ERRORS
 from ops.jobs.rebuild_redis import Rebuilt, rebuild_redis
 from ops.redis_settings import redis_views
 from ops.settings import Settings
@@ -52,6 +53,16 @@ def test_redis_is_rebuilt_with_alerts_and_the_newest_slates(settings: Settings, 
         with database.reading() as connection:
             RedisSink(redis_views(settings)).publish("recommendations", list(current_slates(connection, NOON - HOUR)))
         assert {key: client.get(key) for key in client.keys("p:recs:*")} == written
+
+
+def test_a_rebuild_without_redis_says_so_in_one_line(settings: Settings, database: Database) -> None:
+    RowMaker(database).alert("A", ["e1"], reasons=[])
+    away = settings.model_copy(update={"redis": SecretStr("redis://anna:secret-word@127.0.0.1:1/0")})
+    with pytest.raises(KNOWN_ERRORS) as caught:
+        rebuild_redis(away, NOON)
+    assert "Redis does not take the views" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "secret-word" not in str(caught.value)
 
 
 def test_a_rebuild_brings_no_old_slate_back(settings: Settings, database: Database) -> None:
