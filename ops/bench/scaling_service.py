@@ -23,7 +23,7 @@ from streams.kafka import KafkaSettings, delete_topics
 
 #: Partitions that the workers share.
 SHARED_PARTITIONS = 4
-OWNING_SECONDS, EMPTY_SECONDS = 120.0, 30.0
+OWNING_SECONDS, RENEWAL_SECONDS = 120.0, 30.0
 
 Progress = Callable[[str, float], None]
 
@@ -103,23 +103,32 @@ def run_together(prepared: Stage, workers: int, load: ServiceLoad, progress: Pro
 
 
 def renew_topic(servers: str) -> None:
-    """The topic of payments, empty. A broker deletes in the background: what is produced while the old topic still
-    answers is lost with it."""
+    """The topic of payments, empty. A broker deletes in the background: while the old topic still answers, it counts as
+    there, and what is produced into it is lost with it."""
     delete_topics(KafkaSettings(servers), [TOPIC])
-    make_topics(servers, SHARED_PARTITIONS)
-    deadline = time.monotonic() + EMPTY_SECONDS
     with closing(Consumer({"bootstrap.servers": servers, "group.id": "bench-offsets", "log_level": 0})) as client:
-        while not _empty(client):
-            if time.monotonic() > deadline:
-                raise BenchmarkFailed(f"Kafka did not empty the topic {TOPIC} in {EMPTY_SECONDS:.0f} s")
-            time.sleep(0.1)
+        _wait_for(lambda: not _exists(client), f"Kafka did not delete the topic {TOPIC}")
+        make_topics(servers, SHARED_PARTITIONS)
+        _wait_for(lambda: _exists(client) and _is_empty(client), f"Kafka did not make the topic {TOPIC}")
 
 
-def _empty(client: Consumer) -> bool:
+def _wait_for(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + RENEWAL_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchmarkFailed(f"{otherwise} in {RENEWAL_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _exists(client: Consumer) -> bool:
+    return client.list_topics(TOPIC, timeout=RENEWAL_SECONDS).topics[TOPIC].error is None
+
+
+def _is_empty(client: Consumer) -> bool:
     try:
         places = (TopicPartition(TOPIC, number) for number in range(SHARED_PARTITIONS))
-        return not any(client.get_watermark_offsets(place, timeout=EMPTY_SECONDS)[1] for place in places)
-    except KafkaException:  # neither the old topic nor the new one, for a moment
+        return not any(client.get_watermark_offsets(place, timeout=RENEWAL_SECONDS)[1] for place in places)
+    except KafkaException:  # it has no leaders yet
         return False
 
 
