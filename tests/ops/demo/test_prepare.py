@@ -23,7 +23,7 @@ def test_a_threshold_stays_as_registered_and_rewards_count_soon() -> None:
 
 
 def test_services_of_ones_own_get_prefixes_of_this_run() -> None:
-    settings = demo_settings(Settings(kafka="own:9092", redis="redis://own/0"), SERVICES)
+    settings = demo_settings(Settings(kafka="own:9092", redis="rediss://own/0"), SERVICES)
 
     assert settings.topic_prefix.startswith("demo-")
     assert ":demo-" in settings.redis_prefix
