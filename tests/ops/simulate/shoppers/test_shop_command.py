@@ -24,6 +24,7 @@ from ops.simulate.shoppers.options import ShopOptions
 from ops.simulate.shoppers.slates import RedisSlates
 from ops.simulate.shoppers.traffic import TrafficConfig
 from streams.contract import Recommendation, RecommendedItem, encode
+from streams.kafka import KafkaSettings
 from tests.ops.simulate.test_command import headgate
 from tests.ops.simulate.topics import Topics
 
@@ -171,7 +172,7 @@ def test_live_shoppers_send_exactly_what_was_due_by_their_end(kafka_servers: str
     config = TrafficConfig(start=start, users=100, rate=20.0)
     looks = iter(np.arange(0.0, 100.0, 0.7) + start / 1000)
     seen: list[float] = []
-    with ShopOutput(kafka_servers, topic_prefix=topic_prefix) as output:
+    with ShopOutput(KafkaSettings(kafka_servers), topic_prefix=topic_prefix) as output:
         sent = send_live(
             live_traffic(config, 60, None),
             output,
