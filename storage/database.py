@@ -196,6 +196,8 @@ def upgrade(url: str, revision: str = "head") -> str:
     try:
         with database.begin() as connection:
             if database.dialect == "postgresql":
+                # A machine that is busy must not end the session between two steps, as it would a frozen worker's.
+                connection.execute(sqlalchemy.text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             with as_migrator(connection):
                 config = _alembic_config()
