@@ -67,7 +67,7 @@ def test_every_secret_setting_may_come_from_a_file_and_the_documentation_says_so
 
     assert set(VALUES) <= set(secret_names())
     assert told == secrets
-    assert all(isinstance(getattr(Settings(), name), SecretStr) for name in secret_names())
+    assert all(isinstance(getattr(Settings(), name), SecretStr | None) for name in secret_names())
 
 
 def test_the_file_may_be_named_in_the_env_file_and_the_environment_may_take_it_back(
