@@ -180,7 +180,9 @@ def ask(shown: Console) -> None:
             assert client.get(path).status_code == 404
         for body in ({"kind": "label", "event_id": CARD, "label": WORD}, {"kind": WORD}, {WORD: CARD}, [MEMO]):
             assert client.post("/api/feedback", json=body).status_code in (404, 422)
-        assert client.post("/api/feedback", content=MEMO.encode() + b"\xff").status_code in (400, 422)
+        for kind, refused in (("application/json", 422), ("text/plain", 415)):
+            broken = client.post("/api/feedback", content=MEMO.encode() + b"\xff", headers={"Content-Type": kind})
+            assert broken.status_code == refused
         given = {"kind": "label", "feedback_id": "by-hand", "event_id": "large1", "label": "fraud"}
         assert client.post("/api/feedback", json=given).status_code == 202
         client.headers["Authorization"] = f"Bearer {TOKEN}-{CARD}"
