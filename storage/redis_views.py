@@ -143,6 +143,10 @@ class RedisViews:
         """Removes these users' slates; how many there were."""
         return sum(int(self._client.delete(self._key(f"recs:{user}"))) for user in users)
 
+    def close(self) -> None:
+        """Drops the connections; the next use makes new ones."""
+        self._client.close()
+
     def tell_operator(self, message: bytes) -> None:
         """On the channel `operator`, for whoever listens at this moment."""
         self._client.publish(self._key("operator"), message)

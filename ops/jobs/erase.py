@@ -7,6 +7,7 @@ did, so that nothing that was under way comes after it. To be repeated at will: 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -111,7 +112,8 @@ def erase(
         waiting = _claimed(database, now_there, wait_seconds, monotonic, sleep)
         files = _tidy(database, subject, eraser)
         try:
-            removed = _from_redis(redis_views(settings), subject)
+            with closing(redis_views(settings)) as views:
+                removed = _from_redis(views, subject)
         except redis.RedisError as error:
             raise ErasureUnfinished(f"Redis may still know the {kind}, SQL and snapshots do not: {error}") from error
     return Erased(

@@ -1,6 +1,7 @@
 """`headgate redis rebuild`: the Redis views of alerts and slates, written again from SQL after a loss."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -35,9 +36,9 @@ def rebuild_redis(settings: Settings, now: datetime) -> Rebuilt:
     """Publishes the newest alerts at their latest revision, oldest first, and the newest slate of each user who was
     given one within the time to live. Alerts that are there stay as they are, and so do slates that are newer. Raises
     NotRebuilt, DatabaseUnavailable."""
-    views = redis_views(settings)
     since = now - timedelta(seconds=settings.redis_ttl_seconds)
-    with open_database(settings.database.get_secret_value()).reading() as connection:
+    database = open_database(settings.database.get_secret_value())
+    with closing(redis_views(settings)) as views, database.reading() as connection:
         alerts = map(alert_view, every_latest_alert(connection, settings.alerts_stream_maxlen))
         slates = map(slate_view, current_slates(connection, since))
         try:

@@ -6,6 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from ops.doctor import check_redis
 from ops.redis_settings import redis_views
 from ops.service_addresses import UnsafeAddress, check_redis_address
 from ops.settings import Settings
+from storage.outbox import AlertRow
 from storage.redis_refusals import REMEDIES, refusal_of
 from storage.redis_views import AlertView, SlateView
 from streams.health import FlowMetrics
@@ -86,6 +88,11 @@ def settings_of(url: str, prefix: str = PREFIX) -> Settings:
     return Settings(redis=SecretStr(url), redis_prefix=prefix)
 
 
+def publish(settings: Settings, row: AlertRow) -> None:
+    with closing(redis_views(settings)) as views:
+        RedisSink(views).publish("alerts", [row])
+
+
 def read(client: redis.Redis) -> str:
     """What Redis has of the alert, by a user who may read it."""
     with client:
@@ -93,9 +100,11 @@ def read(client: redis.Redis) -> str:
 
 
 def test_a_worker_publishes_over_tls_with_the_rights_of_the_page(place: Place) -> None:
-    views = redis_views(settings_of(place.url()))
     alert = AlertView("a-1", int(uuid.uuid4().int % 10**9) + 1, ALERT.account_id, ALERT.score, ALERT.payload)
-    with redis.Redis.from_url(place.administrator) as administrator:
+    with (
+        closing(redis_views(settings_of(place.url()))) as views,
+        redis.Redis.from_url(place.administrator) as administrator,
+    ):
         administrator.acl_log_reset()
         assert views.publish_alerts([alert]) == [True]
         assert views.publish_slates([SLATE]) == [True]
@@ -106,8 +115,11 @@ def test_a_worker_publishes_over_tls_with_the_rights_of_the_page(place: Place) -
 
 
 def test_a_consumer_reads_stream_hash_risk_slate_and_channel(place: Place) -> None:
-    views = redis_views(settings_of(place.url()))
-    with redis.Redis.from_url(place.url(CONSUMER)) as client, client.pubsub() as channel:
+    with (
+        closing(redis_views(settings_of(place.url()))) as views,
+        redis.Redis.from_url(place.url(CONSUMER)) as client,
+        client.pubsub() as channel,
+    ):
         channel.subscribe(f"{PREFIX}alerts")
         assert channel.get_message(timeout=10) is not None
         alert = AlertView("a-2", int(uuid.uuid4().int % 10**9) + 1, "carol", 0.5, b"{}")
@@ -124,11 +136,12 @@ def test_a_consumer_reads_stream_hash_risk_slate_and_channel(place: Place) -> No
 
 
 def test_an_erasure_finds_and_removes_what_there_is_with_the_rights_of_the_page(place: Place) -> None:
-    views, eraser = redis_views(settings_of(place.url())), redis_views(settings_of(place.url(ERASURE)))
-    views.publish_alerts([AlertView("a-3", 1, "dora", 0.5, b'{"account_id": "dora"}')])
-    views.publish_slates([SlateView("dora", SLATE.payload)])
-    assert eraser.forget_accounts(["dora"]) == 3, "the stream's entry, the alert and the risk"
-    assert eraser.forget_users(["dora"]) == 1
+    with closing(redis_views(settings_of(place.url()))) as views:
+        views.publish_alerts([AlertView("a-3", 1, "dora", 0.5, b'{"account_id": "dora"}')])
+        views.publish_slates([SlateView("dora", SLATE.payload)])
+    with closing(redis_views(settings_of(place.url(ERASURE)))) as eraser:
+        assert eraser.forget_accounts(["dora"]) == 3, "the stream's entry, the alert and the risk"
+        assert eraser.forget_users(["dora"]) == 1
     with redis.Redis.from_url(place.administrator) as administrator:
         assert administrator.keys(f"{PREFIX}*dora*") == []
 
@@ -206,7 +219,7 @@ def test_a_redis_that_is_not_what_the_address_says_is_refused_in_one_line(place:
     labels = {"store": "redis", "reason": reason}
     assert metrics.registry.get_sample_value("headgate_store_refusals_total", labels) == 1
     with pytest.raises(SinkUnavailable) as caught:
-        RedisSink(redis_views(settings)).publish("alerts", [alert_row(account_id=SECRET_ROW)])
+        publish(settings, alert_row(account_id=SECRET_ROW))
     assert caught.value.refused == reason
     for line in (check.found, str(logs), str(caught.value)):
         assert PASSWORD not in line
@@ -221,14 +234,13 @@ def test_a_redis_without_tls_is_refused_in_one_line(place: Place) -> None:
     assert (check.status, check.found) == ("fail", "no answer: Timeout connecting to server")
     assert "does not answer rediss://" in check.remedy
     with pytest.raises(SinkUnavailable, match="Timeout") as caught:
-        RedisSink(redis_views(settings)).publish("alerts", [alert_row(account_id=SECRET_ROW)])
+        publish(settings, alert_row(account_id=SECRET_ROW))
     assert SECRET_ROW not in str(caught.value)
 
 
 def test_a_publication_beyond_the_rights_is_named_without_what_was_published(place: Place) -> None:
-    sink = RedisSink(redis_views(settings_of(place.url(), prefix="other:")))
     with pytest.raises(SinkUnavailable, match=r"docs/security\.md has the ACL") as caught:
-        sink.publish("alerts", [alert_row(account_id=SECRET_ROW)])
+        publish(settings_of(place.url(), prefix="other:"), alert_row(account_id=SECRET_ROW))
     assert caught.value.refused == "authorization"
     assert SECRET_ROW not in str(caught.value)
 
@@ -239,7 +251,7 @@ def test_a_script_that_reaches_beyond_its_users_rights_is_named_too(place: Place
         administrator.execute_command("ACL SETUSER", WORKER, "-publish")
         try:
             with pytest.raises(SinkUnavailable) as caught:
-                RedisSink(redis_views(settings_of(place.url()))).publish("alerts", [alert_row(alert_id="told")])
+                publish(settings_of(place.url()), alert_row(alert_id="told"))
             assert caught.value.refused == "authorization"
         finally:
             make_redis_users(place.administrator, PREFIX)
@@ -267,7 +279,7 @@ def test_without_verification_talking_to_the_impostor_goes_through(place: Place)
 
 def test_the_page_has_a_user_for_each_who_needs_one() -> None:
     users = documented_users()
-    assert set(users) == {WORKER, CONSOLE, CONSUMER}
+    assert set(users) == {WORKER, CONSOLE, CONSUMER, ERASURE}
     for rules in users.values():
         assert ">PASSWORD" in rules
         assert "-@all" in rules

@@ -16,7 +16,7 @@ ON_POSTGRESQL = (
     """
     CREATE FUNCTION refuse_change_of_audit_log() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        RAISE insufficient_privilege USING MESSAGE = 'audit_log is only added to: ' || TG_OP || ' refused';
+        RAISE EXCEPTION USING MESSAGE = 'audit_log is only added to: ' || TG_OP || ' refused';
     END $$
     """,
     """
