@@ -229,7 +229,7 @@ def bench_endurance(
 @bench.command("console")
 def bench_console(
     payments: Annotated[int, typer.Option(min=1_000, help="Predictions in SQL.")] = 1_000_000,
-    alert_share: Annotated[float, typer.Option(min=0.001, max=0.5, help="Of payments that are flagged.")] = 0.09,
+    alert_share: Annotated[float, typer.Option(min=0.001, max=0.5, help="Of payments that are flagged.")] = 0.057,
     accounts: Annotated[int, typer.Option()] = 100_000,
     loads: Annotated[int, typer.Option(min=1, help="Of each page.")] = 7,
     as_json: Json = False,
