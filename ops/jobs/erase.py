@@ -17,10 +17,10 @@ import redis
 import structlog
 from sqlalchemy import Connection
 
-from ops.jobs.accept_loss import this_user
 from ops.jobs.prune import LOCK as PRUNE
 from ops.redis_settings import redis_views
 from ops.settings import Settings
+from ops.terminal import cli_user
 from storage.audit import JSON, AuditEntry, record_audit
 from storage.database import Database
 from storage.erasure import (
@@ -100,7 +100,7 @@ def erase(
 
     def note(connection: Connection, rows: Mapping[str, int], fenced: Sequence[Fenced]) -> None:
         detail: dict[str, JSON] = {"rows": {**rows}, "partitions": [f"{one.topic}/{one.partition}" for one in fenced]}
-        entry = AuditEntry(f"cli:{this_user()}", "subject.erase", f"{kind}:{named}", detail, clock())
+        entry = AuditEntry(cli_user(), "subject.erase", f"{kind}:{named}", detail, clock())
         record_audit(connection, entry)
 
     with exclusively(database, PRUNE):
