@@ -23,7 +23,8 @@ from sqlalchemy import Connection, text
 
 from ops.clock import utc_now
 from ops.embedded import EMBEDDED_CLUSTER_ID
-from ops.kafka_settings import certificate_end, is_loopback, kafka_settings, needed_rights
+from ops.kafka_settings import certificate_end, kafka_settings, needed_rights
+from ops.service_addresses import is_loopback
 from ops.settings import Settings
 from storage.database import (
     Database,

@@ -6,13 +6,13 @@
 import ssl
 from collections.abc import Iterator
 from datetime import datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from ops.service_addresses import is_loopback
 from streams.kafka import KafkaSettings
 from streams.kafka_rights import Needed
 from streams.kafka_security import KafkaSecurity, PasswordLogin, Tls, ssl_context
@@ -55,14 +55,6 @@ def kafka_problems(settings: "Settings", now: datetime) -> list[str]:
     """`HEADGATE_KAFKA_USER: ...` for each setting that is missing, means nothing, or names a file that is of no use."""
     problems = [*_missing_and_idle(settings), *_clear_text(settings), *_files(settings)]
     return problems or list(_certificates(settings, now))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent there does not leave this machine."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def certificate_end(file: Path) -> datetime:

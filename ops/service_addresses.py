@@ -52,14 +52,17 @@ def check_redis_address(url: str, plaintext_hosts: Collection[str]) -> None:
         raise UnsafeAddress(_words(distant, "rediss:// and, for a CA of your own, ?ssl_ca_certs=/path/of/ca.pem"))
 
 
-def is_this_machine(host: str) -> bool:
-    """A loopback address or name, or the path of a socket."""
-    if host.startswith(("/", "@")) or host.lower().rstrip(".") == "localhost":
-        return True
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there does not leave this machine."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return False
+        return host.lower() == "localhost"
+
+
+def is_this_machine(host: str) -> bool:
+    """A loopback address or name, or the path of a socket."""
+    return host.startswith(("/", "@")) or host.lower().rstrip(".") == "localhost" or is_loopback(host)
 
 
 def _distant(hosts: Iterable[str], plaintext_hosts: Collection[str]) -> list[str]:

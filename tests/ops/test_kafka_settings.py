@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.kafka_settings import is_loopback, kafka_settings
+from ops.kafka_settings import kafka_settings
+from ops.service_addresses import is_loopback
 from ops.settings import Settings, SettingsError, read_settings
 from streams.kafka_security import PasswordLogin, Tls
 from streams.kafka_tokens import TokenLogin
