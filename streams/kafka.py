@@ -173,11 +173,24 @@ def refused(settings: KafkaSettings, error: KafkaError, what: str = "") -> Kafka
     return KafkaRefused(refusal.reason, f"Kafka at {settings.servers} refuses: {what}: {refusal.text}")
 
 
+class _GroupAdmin(KafkaAdminClient):
+    """kafka-python's, which leaves its thread and its sockets behind when it does not come in."""
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except BaseException:
+            if hasattr(self, "_net"):
+                self._closed = False
+                self.close()
+            raise
+
+
 @contextmanager
 def group_admin(settings: KafkaSettings, timeout: float) -> Iterator[KafkaAdminClient]:
     """kafka-python's client, for what librdkafka does not offer. Raises KafkaUnavailable for all that goes wrong."""
     try:
-        admin = KafkaAdminClient(
+        admin = _GroupAdmin(
             bootstrap_servers=[server.strip() for server in settings.servers.split(",")],
             client_id=settings.client_id,
             request_timeout_ms=round(timeout * 1000),

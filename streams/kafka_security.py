@@ -83,6 +83,7 @@ def kafka_python_options(security: KafkaSecurity) -> dict[str, Any]:
     options: dict[str, Any] = {"security_protocol": security.protocol}
     if security.tls is not None:
         options["ssl_context"] = ssl_context(security.tls)
+        options["ssl_context"].sslsocket_class = _ClosedWhenRefused
     if isinstance(security.login, PasswordLogin):
         login = security.login
         options |= {
@@ -94,6 +95,19 @@ def kafka_python_options(security: KafkaSecurity) -> dict[str, Any]:
         provider = BlockingTokenProvider(tokens_of(security.login))
         options |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
     return options
+
+
+class _ClosedWhenRefused(ssl.SSLSocket):
+    """kafka-python closes no socket whose handshake failed."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError:
+            self.close()
+            raise
 
 
 def ssl_context(tls: Tls) -> ssl.SSLContext:

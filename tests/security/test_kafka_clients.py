@@ -1,7 +1,9 @@
 """Every library that speaks to Kafka comes in by every door, and is refused where it should be, or refuses itself."""
 
+import gc
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import aiokafka.errors
 import pytest
@@ -20,14 +22,22 @@ from streams.kafka_logs import has_records, newest_keys
 from streams.kafka_rights import Needed, check_rights, lacking_rights
 from streams.kafka_tokens import tokens_of
 from tests.deployment import wait_until
-from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_librdkafka
+from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_kafka_python, by_librdkafka
 from tests.secured_kafka import ANY_GROUP, ANY_TOPIC, KEY_PASSWORD, SecuredKafka, password_of
 
-# kafka-python closes no socket whose handshake failed, and aiokafka waits for none that it closes.
+# aiokafka waits for no socket that it closes.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_for_other_tests() -> Iterator[None]:
+    """What aiokafka dropped is collected while this module's filters hold."""
+    yield
+    gc.collect()
+
 
 WAYS_IN: dict[str, Callable[[Doors], KafkaSettings]] = {
     "TLS": lambda doors: doors.tls(),
@@ -88,6 +98,19 @@ def test_what_is_refused_is_told_at_once_in_one_line_without_secrets(doors: Door
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert password_of("worker") not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.filterwarnings("error")
+def test_a_client_of_kafka_python_that_was_refused_leaves_no_socket_and_no_thread(doors: Doors, case: str) -> None:
+    gc.collect()
+    before = set(threading.enumerate())
+
+    with pytest.raises(KafkaUnavailable):
+        by_kafka_python(REFUSED[case][0](doors))
+
+    gc.collect()
+    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "aiokafka"])
