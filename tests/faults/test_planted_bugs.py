@@ -20,8 +20,9 @@ COMPLAINTS = {
 
 
 def give(world: World, bug: str | None) -> None:
-    """Both workers are started anew with it."""
+    """Both workers are started anew with it, under load, however the round before ended."""
     world.bug = bug
+    world.load.resume()
     for name in NAMES:
         world.kill_worker(name)
     world.mend()

@@ -15,7 +15,7 @@ from ops.bench.faults.moments import PUBLISHED, swap, swap_everywhere
 from ops.clock import utc_now
 from storage.bulk import write_rows
 from storage.outbox import alerts_after
-from storage.progress import Advance, Claim, advance, claim_cursor
+from storage.progress import Advance, Claim, advance, claim_cursor, move_cursor
 from streams.batch import OwnedPartition, PartitionWork
 from streams.commit import KEY_CONFLICTS, Committer
 from streams.kafka import KafkaSettings, producer
@@ -131,7 +131,11 @@ def relay_that_skips(sink: Sinks) -> None:
                 return position
             outbox = OUTBOXES[name]
             rows = outbox.read(connection, claim.topic_generation, claim.partition, position, 100_000)
-            return outbox.position(rows[-1]) + 1 if rows else position
+            if not rows:
+                return position
+            behind = outbox.position(rows[-1]) + 1
+            move_cursor(connection, name, sink_name, claim, behind, now)
+            return behind
 
         return skipping
 
