@@ -173,7 +173,7 @@ def refused(settings: KafkaSettings, error: KafkaError, what: str = "") -> Kafka
     return KafkaRefused(refusal.reason, f"Kafka at {settings.servers} refuses: {what}: {refusal.text}")
 
 
-class _GroupAdmin(KafkaAdminClient):
+class _GroupAdmin(KafkaAdminClient):  # type: ignore[misc]  # kafka-python has no types
     """kafka-python's, which leaves its thread and its sockets behind when it does not come in."""
 
     def __init__(self, **options: Any) -> None:
