@@ -21,7 +21,7 @@ from models.detector import (
 )
 from models.feature_schema import CATEGORIES, CATEGORY_BUCKETS, FEATURES, MEMO_PARTS
 from models.merchant_labels import LABEL_FEATURES
-from models.recurrence import NARROW_WAVE
+from models.recurrence import CACHED_ROWS, NARROW_WAVE
 from models.text_encoder import DistinctTexts
 from tests.models.logs import untrained
 
@@ -56,6 +56,15 @@ def test_wide_and_narrow_waves_give_what_single_steps_give(events_of_accounts: l
                 states[account] = network.step(x[at + account][None], states[account][None])[0]
             torch.testing.assert_close(after[at : at + size], states[:size], rtol=0, atol=1e-5)
             at += size
+
+
+@pytest.mark.parametrize("rows", [1, CACHED_ROWS, CACHED_ROWS + 1, 3 * CACHED_ROWS - 1])
+def test_a_step_of_many_rows_gives_what_steps_of_few_give(network: Detector, rows: int) -> None:
+    x, start = random_inputs(rows), torch.randn(rows, HIDDEN)
+    with torch.inference_mode():
+        after = network.step(x, start)
+        apart = torch.cat([network.step(x[row][None], start[row][None]) for row in range(rows)])
+    torch.testing.assert_close(after, apart, rtol=0, atol=1e-5)
 
 
 def test_inputs_are_standardised_bounded_and_as_wide_as_the_network_expects(network: Detector) -> None:
