@@ -8,7 +8,7 @@ Each is taken from the first place that has it:
 Where none is to be had the test is skipped with the reason, or fails when HEADGATE_REQUIRE_SERVICES=1.
 
 A test uses `kafka_servers`, `postgres_url`, `redis_url`. A test that kills or restarts a server starts its
-own with ops.local_services and the fixture `service_folder`.
+own with ops.local_services and the fixture `service_folder`. `sqlite_url` is a migrated database that needs no service.
 """
 
 import os
@@ -31,6 +31,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
+from storage.database import upgrade
 from tests import containers
 
 # As workers and training have it: torch's threads that share a busy core wait for each other. Before torch is loaded.
@@ -158,6 +159,20 @@ def redis_shared_url(request: pytest.FixtureRequest) -> Iterator[str]:
     source = service_url(request, "HEADGATE_TEST_REDIS", containers.redis_container, "redis_server")
     with source as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without any rows; to be copied, since migrations take longer than most tests."""
+    file = tmp_path_factory.mktemp("migrated") / "headgate.sqlite"
+    upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A migrated database without rows, the test's own."""
+    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path)}"
 
 
 @contextmanager

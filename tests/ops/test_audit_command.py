@@ -9,19 +9,17 @@ from typer.testing import CliRunner
 from ops.cli import cli
 from ops.terminal import cli_user
 from storage.audit import AuditEntry, record_audit
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from storage.registry import ModelRegistry
 from tests.storage.rows import NOON
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
+def database(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HEADGATE_DATABASE", url)
+    monkeypatch.setenv("HEADGATE_DATABASE", sqlite_url)
     monkeypatch.setenv("HEADGATE_MODELS", str(tmp_path / "models"))
-    upgrade(url)
-    return open_database(url)
+    return open_database(sqlite_url)
 
 
 def run(*arguments: str) -> str:

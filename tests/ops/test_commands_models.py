@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from models.sequences import TrainingRefused
 from ops.cli import cli
 from ops.jobs.model_keys import KeyFileRefused
-from storage.database import open_database, upgrade
+from storage.database import open_database
 from storage.model_trust import CannotSign, key_id, new_signing_key, public_text, signing_key_of
 from storage.registry import ModelInUse, ModelRegistry, UnknownModel, UntrustedModel
 
@@ -18,13 +18,12 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+def registry(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
     """Three versions; the second is champion, the first was."""
-    url, folder = f"sqlite:///{tmp_path / 'headgate.sqlite'}", str(tmp_path / "models")
-    monkeypatch.setenv("HEADGATE_DATABASE", url)
+    folder = str(tmp_path / "models")
+    monkeypatch.setenv("HEADGATE_DATABASE", sqlite_url)
     monkeypatch.setenv("HEADGATE_MODELS", folder)
-    upgrade(url)
-    registry = ModelRegistry(open_database(url), folder)
+    registry = ModelRegistry(open_database(sqlite_url), folder)
     for version in range(1, 4):
         at = NOON + timedelta(hours=version)
         registry.register("fraud", "detector", b"weights", feature_schema=1, metrics={}, clock=lambda at=at: at)

@@ -1,13 +1,12 @@
 """`headgate dlq replay`: what Kafka took is marked, what it did not take stays for the next try."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.jobs.dead_letters import ReplayFailed, list_dead_letters, replay_dead_letters
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from tests.storage.rows import NOON, RowMaker
 
 
@@ -40,10 +39,8 @@ class Broker:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
-    upgrade(url)
-    database = open_database(url)
+def database(sqlite_url: str) -> Iterator[Database]:
+    database = open_database(sqlite_url)
     rows = RowMaker(database)
     for number in range(10):
         rows.dead_letter(payload=b"%d" % number, payload_bytes=1)

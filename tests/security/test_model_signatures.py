@@ -16,7 +16,7 @@ from models.artifact import TrainedDetector
 from models.feature_schema import FEATURE_SCHEMA
 from models.scoring import Scorer
 from ops.compose import WorkerFailed, load_detector
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from storage.model_trust import (
     ModelTrust,
     key_id,
@@ -61,11 +61,11 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(sqlite_url: str, tmp_path: Path) -> Place:
     """Two versions, signed; the second is champion."""
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
-    upgrade(url)
-    made = Place(open_database(url), tmp_path / "models", ModelTrust(OWNERS, verify_keys_of(public_text(OWNERS))))
+    made = Place(
+        open_database(sqlite_url), tmp_path / "models", ModelTrust(OWNERS, verify_keys_of(public_text(OWNERS)))
+    )
     made.registered(untrained().to_bytes(), 1)
     made.registered(untrained(hidden=12).to_bytes(), 2)
     return made

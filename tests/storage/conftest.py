@@ -20,10 +20,14 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def database(empty_database_url: str) -> Iterator[Database]:
-    upgrade(empty_database_url)
-    database = open_database(empty_database_url)
+@pytest.fixture(params=BOTH)
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+        upgrade(url)
+    else:
+        url = request.getfixturevalue("sqlite_url")
+    database = open_database(url)
     yield database
     database.engine.dispose()
 

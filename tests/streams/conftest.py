@@ -1,9 +1,7 @@
 """A migrated, empty database for each test, on SQLite and on PostgreSQL; the schema is made once per session."""
 
-import shutil
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,13 +13,6 @@ from storage.tables import Base
 from tests.storage.rows import RowMaker
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("schema") / "headgate.sqlite"
-    upgrade(f"sqlite:///{file}")
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +30,8 @@ def migrated_postgres(postgres_maintenance_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def sqlite_database(migrated_sqlite_file: Path, tmp_path: Path) -> Iterator[Database]:
-    database = open_database(f"sqlite:///{shutil.copy(migrated_sqlite_file, tmp_path)}")
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    database = open_database(sqlite_url)
     yield database
     database.engine.dispose()
 

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from storage.progress import Claim
 from streams.batch import OwnedPartition
 from streams.health import FlowMetrics
@@ -38,10 +37,8 @@ class Published:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
-    upgrade(url)
-    database = open_database(url)
+def database(sqlite_url: str) -> Iterator[Database]:
+    database = open_database(sqlite_url)
     yield database
     database.engine.dispose()
 

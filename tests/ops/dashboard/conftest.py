@@ -1,6 +1,5 @@
 """A console that runs, on a migrated database; Kafka and Redis are away unless a test names them."""
 
-import shutil
 import socket
 import threading
 import time
@@ -61,21 +60,6 @@ class Console:
         assert answer.status_code == expected, answer.text
         found: dict[str, str] = answer.json()["error"]
         return found
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without any rows; to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "headgate.sqlite"
-    upgrade(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
-    path = tmp_path / "headgate.sqlite"
-    shutil.copy(migrated_sqlite, path)
-    return f"sqlite:///{path}"
 
 
 @pytest.fixture(params=BOTH)

@@ -1,24 +1,21 @@
 """What the demo makes of slates and their rewards."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert
 
 from ops.demo.shop_readings import PolicyFigures, ShopFigures, ShopReadings
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from storage.tables import Engagement, Recommendation, RecommendationItem
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    url = f"sqlite:///{tmp_path}/demo.sqlite"
-    upgrade(url)
-    return open_database(url)
+def database(sqlite_url: str) -> Database:
+    return open_database(sqlite_url)
 
 
 def test_the_lift_is_of_all_trained_versions_together_over_the_random_holdout() -> None:

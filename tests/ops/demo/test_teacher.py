@@ -11,7 +11,7 @@ from ops.demo import teacher
 from ops.demo.prepare import MADE_BY_DEMO
 from ops.demo.teacher import BETWEEN_LESSONS, FIRST_LESSON, LONGEST_NOTE, Teacher, outcome_of
 from ops.settings import Settings
-from storage.database import Database, open_database, upgrade
+from storage.database import Database, open_database
 from storage.registry import ModelRegistry
 from streams.policy_watch import POLICY_KIND, POLICY_NAME
 from tests.deployment import wait_until
@@ -27,10 +27,8 @@ class Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    url = f"sqlite:///{tmp_path}/demo.sqlite"
-    upgrade(url)
-    return open_database(url)
+def database(sqlite_url: str) -> Database:
+    return open_database(sqlite_url)
 
 
 @pytest.fixture
