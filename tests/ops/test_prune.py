@@ -34,16 +34,17 @@ NOW = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
 DAYS = [TODAY - back * ONE_DAY for back in range(9, -1, -1)]
 RULES = RetentionRules(7 * ONE_DAY, {"transactions": ONE_DAY, "engagements": ONE_DAY})
 OLD = 2
+IN_POSTGRES = ("in partitions of a day", "in partitions of more days", "as the migrator")
 
 
-@pytest.fixture(params=["in partitions of a day", "in partitions of more days", "sqlite", "as the migrator"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture(params=["sqlite", *(pytest.param(way, marks=pytest.mark.service) for way in IN_POSTGRES)])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """Ten days of both topics, with all that lets the first of them go."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
+        url = request.getfixturevalue("sqlite_url")
     else:
         url = request.getfixturevalue("postgres_url")
-    upgrade(url)
+        upgrade(url)
     database = open_database(url)
     if request.param == "in partitions of a day":
         with database.begin() as connection:
