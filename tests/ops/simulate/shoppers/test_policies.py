@@ -1,25 +1,27 @@
 """What there is to win with simulated shoppers: an oracle earns far more than chance, and chasing clicks does not."""
 
 import numpy as np
+import pytest
 
 from ops.simulate.shoppers.policies import RULES, Earned, MeasureConfig, best_slates, by_aversion, measure
 from ops.simulate.shoppers.visits import Shoppers
 from tests.ops.simulate.shoppers.test_shop_visits import START, goods, people
 
-earned: dict[str, Earned] = {
-    name: measure(rule, MeasureConfig(users=150, items=250, days=16))
-    for name, rule in {**RULES, "aversion": by_aversion}.items()
-}
+
+@pytest.fixture(scope="module")
+def earned() -> dict[str, Earned]:
+    rules = {**RULES, "aversion": by_aversion}
+    return {name: measure(rule, MeasureConfig(users=150, items=250, days=16)) for name, rule in rules.items()}
 
 
-def test_knowing_the_tastes_earns_many_times_what_chance_or_popularity_do() -> None:
+def test_knowing_the_tastes_earns_many_times_what_chance_or_popularity_do(earned: dict[str, Earned]) -> None:
     assert earned["oracle"].reward > 5 * earned["popular"].reward
     assert earned["popular"].reward > earned["random"].reward + 2 * earned["random"].error
     assert earned["random"].reward > 0.4
     assert earned["aversion"].reward < 0
 
 
-def test_what_attracts_is_not_what_earns() -> None:
+def test_what_attracts_is_not_what_earns(earned: dict[str, Earned]) -> None:
     """About as many clicks, far less reward."""
     assert earned["clickbait"].clicks > 0.8 * earned["oracle"].clicks
     assert earned["clickbait"].reward < 0.8 * earned["oracle"].reward
