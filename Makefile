@@ -3,7 +3,8 @@
 #   make demo              everything on this machine, until Ctrl-C; FOR=120 ends after 120 seconds, JSON=1 adds
 #                          one JSON object as the last line
 #   make test              all checks, and all tests against real services
-#   make check             the quick part: style, types, layers, and the tests that need no service
+#   make check             the quick part, in minutes: style, types, layers, and the tests that need no service and are
+#                          not slow
 #   make test-benchmarks   the tests that need the packages that recommendation is compared with
 #   make sbom              a bill of materials of the product (CycloneDX), headgate.cdx.json
 #   make fuzz              hostile input, steered by coverage: FOR=300 seconds for each target (60), findings in
@@ -16,6 +17,8 @@ RUN := .venv/bin
 # Two processes, each with services of its own: much of a test's time is waiting. One where servers are given.
 GIVEN := $(HEADGATE_TEST_KAFKA)$(HEADGATE_TEST_DATABASE)$(HEADGATE_TEST_REDIS)
 AT_ONCE := $(if $(GIVEN),,--numprocesses 2 --no-loadscope-reorder)
+# Compiled modules are kept, whatever the user's environment says: else each process compiles every test again.
+unexport PYTHONDONTWRITEBYTECODE
 # -I: the scripts in ops/ see the standard library only, not the modules beside them.
 
 .PHONY: demo test check test-benchmarks sbom fuzz bench environment benchmark-environment fuzz-environment style \
@@ -30,7 +33,7 @@ test: environment style
 	$(RUN)/python -m pytest $(AT_ONCE)
 
 check: environment style
-	$(RUN)/python -m pytest $(AT_ONCE) -m "not service"
+	$(RUN)/python -m pytest $(AT_ONCE) -m "not service and not slow"
 
 test-benchmarks: benchmark-environment
 	.venv-benchmarks/bin/python -m pytest -m benchmarks

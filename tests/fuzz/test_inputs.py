@@ -14,6 +14,8 @@ from tests.fuzz.api import api_target, console
 from tests.fuzz.laws import CODES
 from tests.fuzz.targets import OUTCOMES, TARGETS
 
+pytestmark = pytest.mark.slow
+
 INPUTS = 300
 BOUNDED = settings(max_examples=INPUTS, database=None, suppress_health_check=list(HealthCheck))
 

@@ -65,6 +65,7 @@ def test_a_training_killed_after_an_epoch_goes_on_to_the_same_bytes(
     assert len(again.all) == CONFIG.epochs  # no epoch was made twice
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_ignored_with_a_warning(
     past: History, uninterrupted: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_torn_checkpoint_is_ignored_with_a_warning(
         assert "cannot be used" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [replace(CONFIG, seed=1), replace(CONFIG, hidden=16), replace(CONFIG, epochs=5)])
 def test_a_checkpoint_of_another_configuration_is_ignored(
     past: History, config: TrainingConfig, caplog: pytest.LogCaptureFixture

@@ -153,6 +153,7 @@ def later_precision(model: TrainedDetector, past: History) -> float:
     return average_precision(scored_with_labels(model, past.labelled)[later], past.labels[later] == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "units", "changes", "loss"),
     [

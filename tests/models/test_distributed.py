@@ -14,6 +14,8 @@ from models.sequences import TrainingConfig
 from models.train_detector import train
 from tests.models.synthetic import history
 
+pytestmark = pytest.mark.slow
+
 HELPERS_END = 120
 TRAINING = """
 import sys

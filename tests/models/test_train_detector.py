@@ -179,6 +179,7 @@ def test_a_supervised_head_that_nothing_taught_has_no_say(past: History) -> None
     assert result.model.surprise_weight == 1.0
 
 
+@pytest.mark.slow
 def test_figures_can_be_stored_as_json_whatever_the_history(past: History) -> None:
     early_only = np.where(past.events.occurred_at < np.median(past.events.occurred_at), past.labels, -1)
     frauds_late = np.where(
@@ -196,6 +197,7 @@ def test_figures_can_be_stored_as_json_whatever_the_history(past: History) -> No
 # Same input, same result; no more time than allowed.
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(past: History) -> None:
     first = train(past.labelled, QUICK, silent).model.to_bytes()
     torch.randn(7)  # whatever was drawn in between

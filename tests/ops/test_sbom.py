@@ -13,6 +13,8 @@ from ops import sbom
 from ops.distributions import installed, needed, product_requirements
 from ops.sbom import Document, SbomFailed, bill_of_materials, image_components, only, problem_with, vendored_components
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[2]
 
 

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 TEST_WITH_REDIS = "tests/ops/test_local_services.py::test_redis_starts_empty"
 

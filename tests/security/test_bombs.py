@@ -28,7 +28,10 @@ OTHERWISE = {
 }
 
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does"),
+]
 
 
 def tried(folder: Path, *bounds: str) -> "subprocess.CompletedProcess[str]":

@@ -140,6 +140,7 @@ def in_watched_process(script: str, folder: Path) -> "subprocess.CompletedProces
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_nothing_is_unpickled_while_a_model_is_trained_kept_loaded_and_used(tmp_path: Path) -> None:
     done = in_watched_process("whole_way", tmp_path)
     assert done.returncode == 0, done.stderr[-4_000:]
@@ -147,6 +148,7 @@ def test_nothing_is_unpickled_while_a_model_is_trained_kept_loaded_and_used(tmp_
     assert found == {"refused": [], "events": 360, "checkpoint": True, "snapshot": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["unpickle_a_model", "unpickle_a_model_with_torch", "unpickle_an_array"])
 def test_an_unpickling_would_be_seen_and_stopped(tmp_path: Path, attack: str) -> None:
     done = in_watched_process(attack, tmp_path)
@@ -155,6 +157,7 @@ def test_an_unpickling_would_be_seen_and_stopped(tmp_path: Path, attack: str) ->
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["unpickle_a_model", "unpickle_a_model_with_torch", "unpickle_an_array"])
 def test_without_the_watch_an_unpickling_executes_what_it_reads(tmp_path: Path, attack: str) -> None:
     done = in_watched_process(f"unwatched:{attack}", tmp_path)
@@ -162,6 +165,7 @@ def test_without_the_watch_an_unpickling_executes_what_it_reads(tmp_path: Path, 
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_a_pickle_in_the_place_of_a_model_is_refused_and_not_executed(tmp_path: Path) -> None:
     done = in_watched_process("load_a_pickle_as_a_model", tmp_path)
     assert done.returncode == 0, done.stderr[-2_000:]

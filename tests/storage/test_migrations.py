@@ -58,6 +58,7 @@ def test_an_upgrade_of_an_upgraded_database_changes_nothing(empty_database_url: 
     assert upgrade(empty_database_url) == head_revision()
 
 
+@pytest.mark.slow
 def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:
     def run(_: int) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-W", "error", "-c", UPGRADE, empty_database_url]

@@ -138,6 +138,7 @@ def unchanged() -> BacktestResult:
     return replayed(options=SELDOM)
 
 
+@pytest.mark.slow
 @given(day=st.integers(9, 39), seed=st.integers(0, 3))
 @settings(max_examples=7)
 def test_a_label_changes_no_score_threshold_or_alert_before_it_is_known(day: int, seed: int) -> None:

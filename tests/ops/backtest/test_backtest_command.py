@@ -74,6 +74,7 @@ def test_predictions_and_report_come_from_csv_or_parquet_with_all_labels_or_frau
     assert in_words(found[0]).count("\n") >= 5
 
 
+@pytest.mark.slow
 def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()

@@ -13,6 +13,8 @@ from ops.bench.products import gru_kinds
 from ops.jobs.step_time import StepSeconds
 from ops.simulate.order import OrderConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = OrderConfig(accounts=120, merchants=60, days=20, bursts=8.0, fraud_share=0.4, ordinary_a_day=0.3)
 
 

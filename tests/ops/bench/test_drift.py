@@ -50,6 +50,7 @@ def test_weeks_before_and_after_the_change_are_told_apart() -> None:
     assert found["last_four_weeks"] == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_both_go_through_the_backtest_and_the_plot_is_written(tmp_path: Path) -> None:
     found = run_drift(tmp_path / "drift.png", SMALL, lambda stage, done: None)
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")

@@ -11,6 +11,7 @@ from ops.simulate.memo_payments import MemoConfig
 SMALL = MemoConfig(accounts=300, days=40, frauds=0.8)
 
 
+@pytest.mark.slow
 def test_memos_find_frauds_that_show_in_nothing_else() -> None:
     result = run_memos(
         [1],

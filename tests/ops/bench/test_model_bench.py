@@ -53,6 +53,7 @@ class Undefined(RunningModel):
         return scores
 
 
+@pytest.mark.slow
 def test_every_size_is_measured_with_every_number_of_units_and_once_with_a_hot_key() -> None:
     found = run_model(SMALL, quiet=True)
     assert json.loads(json.dumps(found)) == found

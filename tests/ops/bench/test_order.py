@@ -15,6 +15,7 @@ from ops.simulate.order import OrderConfig, order_transactions
 SMALL = OrderConfig(accounts=300, merchants=60, days=20, bursts=8.0, fraud_share=0.4, ordinary_a_day=0.3)
 
 
+@pytest.mark.slow
 def test_the_detector_finds_what_boosted_trees_cannot() -> None:
     result = run_order([1], quiet=True, data=SMALL, training=TrainingConfig(hidden=24, epochs=6))
     assert json.loads(json.dumps(result)) == result

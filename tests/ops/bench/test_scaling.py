@@ -146,6 +146,7 @@ def test_events_are_measured_in_process_by_accounts_and_with_a_hot_key() -> None
         assert all(cost["cpu"] > 0 and cost["wall"] > 0 for cost in said["stretches"])
 
 
+@pytest.mark.slow
 def test_a_measurement_can_have_a_process_of_its_own() -> None:
     told: list[float] = []
     costs = in_a_process_of_its_own(Load(100, (0.0, 0.4), stretches=2, batches=1, hidden=8), told.append)

@@ -279,6 +279,7 @@ def test_every_route_is_on_the_page_about_the_api(sqlite_url: str) -> None:
     assert {f"{method} {path}" for method, path in named if f"`{method} {path}" not in page} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 15])
 def test_the_command_prints_its_address_and_ends_cleanly(number: int, sqlite_url: str, tmp_path: Path) -> None:
     environment = {

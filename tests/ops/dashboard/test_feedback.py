@@ -116,6 +116,7 @@ def test_feedback_that_is_wrong_or_about_nothing_is_refused(console_alone: Conso
         assert error["code"] == {404: "not_found", 422: "invalid"}[status], body
 
 
+@pytest.mark.slow
 def test_feedback_without_kafka_is_refused_within_seconds(console_alone: Console, rows: RowMaker) -> None:
     rows.alert("a", ["e1"])
     begun = time.monotonic()
@@ -172,6 +173,7 @@ def test_a_list_of_dead_letters_reads_no_content_and_knows_which_are_whole(rows:
     }
 
 
+@pytest.mark.slow
 def test_a_dead_letter_that_kafka_does_not_take_stays_one(console_alone: Console, rows: RowMaker) -> None:
     stored = rows.dead_letter()
     path = f"/api/dead-letters/1/0/{stored['source_offset']}"

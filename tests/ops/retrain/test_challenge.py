@@ -54,6 +54,7 @@ def test_what_judges_is_matured_and_later_than_what_either_model_knew(
     assert (len(taught.events), rows.tolist()) == (count, judging)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_scorers_that_saw_the_whole_history_with_the_labels_of_their_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -95,6 +95,7 @@ def site(database: Database, tmp_path: Path, good: TrainedDetector) -> Site:
     return found
 
 
+@pytest.mark.slow
 def test_every_form_is_registered_with_its_cost_and_gain_and_nothing_is_promoted(site: Site) -> None:
     outcome = site.compress(quick_champion)
 
@@ -120,6 +121,7 @@ def test_every_form_is_registered_with_its_cost_and_gain_and_nothing_is_promoted
     assert set(run.metrics["forms"]) == {"fraud:2", "fraud:3", "fraud:4"}
 
 
+@pytest.mark.slow
 def test_where_the_champion_is_too_slow_a_form_that_is_not_becomes_challenger_or_champion_as_asked(site: Site) -> None:
     slow = {"methods": ["quantise", "prune"], "events_per_second": 1_000.0, "measure": paced(80.0)}
 
@@ -135,6 +137,7 @@ def test_where_the_champion_is_too_slow_a_form_that_is_not_becomes_challenger_or
     assert champion.promoted_why == f"by `headgate models compress`: {promoted.choice.reason}"
 
 
+@pytest.mark.slow
 def test_a_form_proven_against_a_champion_that_is_gone_is_not_promoted(site: Site, good: TrainedDetector) -> None:
     def meanwhile(models: Sequence[TrainedDetector]) -> list[StepSeconds]:
         site.register(good, NOW)
@@ -177,6 +180,7 @@ def test_the_rate_that_must_be_borne_is_that_of_the_busiest_hour() -> None:
     assert busiest_rate(PAST.labelled) == pytest.approx(busiest / 3600)
 
 
+@pytest.mark.slow
 def test_a_person_sees_cost_gain_and_choice_in_80_columns(site: Site) -> None:
     written = StringIO()
     show(

@@ -144,6 +144,7 @@ def test_the_first_model_becomes_champion_and_the_next_must_wait_for_labels_that
     assert runs[1].metrics["average_precision"] == pytest.approx(first.metrics["average_precision"])
 
 
+@pytest.mark.slow
 def test_an_untrained_champion_is_replaced_with_the_figures_on_record(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=HALF_TIME)
@@ -166,6 +167,7 @@ def test_an_untrained_champion_is_replaced_with_the_figures_on_record(loop: Loop
     assert (run.metrics["champion"], verdict["reason"]) == ("fraud:1", outcome.reason)
 
 
+@pytest.mark.slow
 def test_neither_model_was_trained_on_what_judges_them(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=HALF_TIME)
@@ -182,6 +184,7 @@ def test_neither_model_was_trained_on_what_judges_them(loop: Loop) -> None:
     assert record.metrics["trained_until"] == trained_until(taught).isoformat()
 
 
+@pytest.mark.slow
 def test_a_good_champion_is_not_replaced_by_a_challenger_of_shuffled_labels(loop: Loop, good: TrainedDetector) -> None:
     stored(loop)
     before = loop.register(good, until=HALF_TIME)
@@ -196,6 +199,7 @@ def test_a_good_champion_is_not_replaced_by_a_challenger_of_shuffled_labels(loop
     assert run.message.startswith("refuse: average precision")
 
 
+@pytest.mark.slow
 def test_another_size_is_a_new_design_that_must_be_better(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(8), until=HALF_TIME)
@@ -206,6 +210,7 @@ def test_another_size_is_a_new_design_that_must_be_better(loop: Loop) -> None:
     assert (design.verdict.kind, design.champion) == ("design", "fraud:2")
 
 
+@pytest.mark.slow
 def test_a_champion_that_was_changed_during_the_run_stays(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=HALF_TIME)
@@ -246,6 +251,7 @@ def test_a_pass_that_lost_its_lock_promotes_nothing(loop: Loop) -> None:
     assert [(run.status, run.model_version) for run in loop.runs()] == [("failed", 2)]  # registered before that showed
 
 
+@pytest.mark.slow
 def test_a_champion_that_does_not_say_what_it_knew_knew_all_until_its_registration(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=None)
@@ -307,6 +313,7 @@ def test_a_run_whose_process_died_is_failed_by_the_next_and_no_other_job_is_touc
     ]
 
 
+@pytest.mark.slow
 def test_a_failure_in_training_is_recorded_and_frees_the_lock(loop: Loop) -> None:
     stored(loop)
 
@@ -352,6 +359,7 @@ def bytes_of(loop: Loop, name: str | None) -> bytes:
     return loop.registry.load(loop.registry.get(MODEL_NAME, int(name.rpartition(":")[2])))
 
 
+@pytest.mark.slow
 def test_a_pass_that_was_cut_off_goes_on_with_the_same_history_to_the_same_model(loop: Loop) -> None:
     stored(loop, replace(PAST, events=PAST.events.take(np.arange(4_000)), labels=PAST.labels[:4_000]))
     expected = bytes_of(loop, pass_of(loop, NOW - timedelta(hours=1)).challenger)
@@ -372,6 +380,7 @@ def test_a_pass_that_was_cut_off_goes_on_with_the_same_history_to_the_same_model
     assert checkpoints_of(loop) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("later", "rules"), [(timedelta(days=2), {}), (timedelta(hours=1), {"seed": 1})])
 def test_a_pass_by_other_rules_or_much_later_begins_anew(loop: Loop, later: timedelta, rules: dict[str, Any]) -> None:
     stored(loop)

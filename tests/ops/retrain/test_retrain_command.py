@@ -28,6 +28,8 @@ from tests.models.logs import untrained
 from tests.models.synthetic import history
 from tests.ops.retrain.stored_history import store
 
+pytestmark = pytest.mark.slow
+
 #: A pass in this script says where it is and waits there to be killed.
 PASS = """
 import sys

@@ -354,6 +354,7 @@ def move_into_yesterday(database: Database) -> None:
             connection.exec_driver_sql(f"UPDATE {table} SET day = date(day, '+{days} days')")
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_pass_of_the_recommender_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'headgate.sqlite'}"
     upgrade(url)

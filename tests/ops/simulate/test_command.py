@@ -59,6 +59,7 @@ def result(run: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_files_for_training_from_one_command(tmp_path: Path) -> None:
     files = ("--output", "cards.parquet", "--labels", "labels.csv", "--labels-for", "frauds", "--label-delay", "0s-2d")
     found = result(headgate(tmp_path, *files, *SMALL, "--events", "4000", "--fraud-share", "0.05", "--json"))
@@ -73,6 +74,7 @@ def test_files_for_training_from_one_command(tmp_path: Path) -> None:
     assert history.events.amount.tolist() == expected.amount.tolist()
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     def write(name: str, seed: str) -> bytes:
         run = headgate(tmp_path, "--output", name, *SMALL, "--days", "2", "--seed", seed)
@@ -85,6 +87,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert write("other.csv", "2") != first
 
 
+@pytest.mark.slow
 def test_an_absent_broker_is_one_line(tmp_path: Path) -> None:
     port = free_port()
     run = headgate(tmp_path, "--kafka", "--rate", "10", "--for", "1", KAFKA=f"127.0.0.1:{port}")

@@ -3,8 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from ops.bench.faults.bugs import BUGS
 from tests.deployment import CHECKOUT
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 from pathlib import Path

@@ -65,6 +65,7 @@ def test_the_lift_is_a_ratio_whose_interval_holds_both_errors() -> None:
     assert -1 < found["low"] < found["lift"] < found["high"]
 
 
+@pytest.mark.slow
 def test_each_generation_is_served_by_what_the_one_before_taught() -> None:
     rules = PolicyRules(SlateRules(holdout=0.3), QUICK, reward_window=timedelta(seconds=5))
     config = LearningConfig(60, 80, 20.0, 25.0, generations=2, first_anyway=True, rules=rules)

@@ -59,6 +59,7 @@ def slates_of_some(redis_url: str, topic_prefix: str) -> Iterator[str]:
         client.delete(*client.scan_iter(f"{prefix}*"))
 
 
+@pytest.mark.slow
 def test_files_from_one_command_and_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("first", "again"):
         files = ("--output", f"{name}.parquet", "--items-output", f"{name}.csv", "--days", "2", "--json")

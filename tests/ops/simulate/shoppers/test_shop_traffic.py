@@ -60,6 +60,7 @@ def late(batch: TrafficBatch) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 12_000), max_size=8), st.booleans())
 def test_output_does_not_depend_on_how_the_calls_are_cut(cuts: list[int], has_slates: bool) -> None:
@@ -148,6 +149,7 @@ def test_items_that_nobody_knows_and_empty_slates_are_passed_over() -> None:
     assert {row[3] for row in rows if row[6] is not None} == {"item-000001"}
 
 
+@pytest.mark.slow
 def test_some_purchases_are_known_by_a_late_reward_only() -> None:
     config = replace(SMALL, users=2_000, rate=200.0)
     made = traffic(config, slates=everybody_has_one)

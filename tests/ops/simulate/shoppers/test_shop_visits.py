@@ -239,6 +239,7 @@ def test_an_empty_place_in_a_slate_is_nothing() -> None:
     assert len(nothing) == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, USERS - 1), max_size=5), st.integers(0, 2**31))
 def test_the_same_visits_make_the_same_engagements_however_they_are_cut(cuts: list[int], first: int) -> None:
