@@ -246,6 +246,18 @@ class Alert(Base):
         Index("ix_alerts_account_id", "account_id"),
         Index("ix_alerts_scored_at", "scored_at"),
         Index("ix_alerts_severity", "severity", "score", "scored_at", "alert_id", "revision", "status"),
+        Index(
+            "ix_alerts_opened",
+            "occurred_at",
+            postgresql_where=text("revision = 1"),
+            sqlite_where=text("revision = 1"),
+        ),
+        Index(
+            "ix_alerts_closed",
+            "alert_id",
+            postgresql_where=text("status = 'closed'"),
+            sqlite_where=text("status = 'closed'"),
+        ),
     )
 
     alert_id: Mapped[str] = mapped_column(primary_key=True)

@@ -127,7 +127,7 @@ class StatusWatch:
         with self._sources.database.reading() as connection:
             return Counts(
                 alerts_open=open_alert_count(connection),
-                alerts_today=opened_by_day(connection, now.date()).get(now.date(), 0),
+                alerts_today=opened_by_day(connection, [now.date()])[now.date()],
                 alert_budget=alert_budget(self._sources.alert_rule, self._sources.registry.champion(MODEL_NAME)),
                 dead_letters=sum(unreplayed_by_code(connection).values()),
             )

@@ -74,15 +74,15 @@ def budget(context: InContext, days: Annotated[int, Query(ge=1, le=90)] = 14) ->
     today = sources.clock().date()
     promotions = sources.registry.promotions(MODEL_NAME)
     champion = sources.registry.champion(MODEL_NAME)
-    first = today - (days - 1) * ONE_DAY
+    shown = [today - number * ONE_DAY for number in reversed(range(days))]
     with context.reading() as connection:
-        opened, still_open = opened_by_day(connection, first), open_alert_count(connection)
+        opened, still_open = opened_by_day(connection, shown), open_alert_count(connection)
 
     def on(day: date) -> BudgetDay:
         champion_then = champion if day == today else champion_on(promotions, day)
-        return BudgetDay(day=day, opened=opened.get(day, 0), budget=alert_budget(sources.alert_rule, champion_then))
+        return BudgetDay(day=day, opened=opened[day], budget=alert_budget(sources.alert_rule, champion_then))
 
-    listed = [on(first + number * ONE_DAY) for number in range(days)]
+    listed = [on(day) for day in shown]
     return AlertBudget(days=listed, open=still_open, today=listed[-1].opened, budget=listed[-1].budget)
 
 

@@ -1,0 +1,70 @@
+"""Counts of alerts: what they are, and that they cost no look at the alerts themselves."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import Connection, event
+
+from storage.alert_list import open_alert_count, opened_by_day
+from storage.database import Database
+from tests.storage.rows import NOON, TODAY, RowMaker
+
+YESTERDAY, TOMORROW = TODAY - timedelta(days=1), TODAY + timedelta(days=1)
+
+
+def plan_of(connection: Connection, ask: Callable[[Connection], object]) -> str:
+    """Of the one statement with which it asks, where the database prefers indexes however few rows there are."""
+    asked: list[tuple[str, object]] = []
+    engine, name = connection.engine, "before_cursor_execute"
+
+    def note(_connection: object, _cursor: object, statement: str, values: object, *_: object) -> None:
+        asked.append((statement, values))
+
+    event.listen(engine, name, note)
+    try:
+        ask(connection)
+    finally:
+        event.remove(engine, name, note)
+    ((statement, values),) = asked
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        explained = connection.exec_driver_sql(f"EXPLAIN {statement}", values)  # type: ignore[arg-type]
+    else:
+        explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+    return "\n".join(str(row[-1]) for row in explained)
+
+
+def reads_only(plan: str, index: str) -> bool:
+    return f"Index Only Scan using {index} on alerts" in plan or f"USING COVERING INDEX {index}" in plan
+
+
+def test_an_alert_counts_on_the_utc_day_of_its_first_event(database: Database, rows: RowMaker) -> None:
+    midnight = NOON - timedelta(hours=12)
+    rows.alert("late", ["e1"], occurred_at=midnight - timedelta(microseconds=1))
+    rows.alert("early", ["e2"], occurred_at=midnight)
+    rows.alert("early", ["e2", "e3"], revision=2, occurred_at=midnight + timedelta(days=1))
+
+    with database.reading() as connection:
+        assert opened_by_day(connection, [YESTERDAY, TODAY, TOMORROW]) == {YESTERDAY: 1, TODAY: 1, TOMORROW: 0}
+
+
+def test_an_alert_is_open_until_a_revision_closes_it(database: Database, rows: RowMaker) -> None:
+    rows.alert("a", ["e1"])
+    rows.alert("a", ["e1", "e2"], revision=2)
+    rows.alert("b", ["e3"])
+    rows.alert("b", ["e3"], revision=2, status="closed", closed_by="label")
+
+    with database.reading() as connection:
+        assert open_alert_count(connection) == 1
+
+
+def test_counting_reads_indexes_and_no_alerts(database: Database, rows: RowMaker) -> None:
+    rows.alert("a", ["e1"])
+
+    with database.begin() as connection:
+        by_day = plan_of(connection, lambda connection: opened_by_day(connection, [TODAY]))
+        still_open = plan_of(connection, open_alert_count)
+
+    assert reads_only(by_day, "ix_alerts_opened"), by_day
+    assert reads_only(still_open, "ix_alerts_opened"), still_open
+    assert reads_only(still_open, "ix_alerts_closed"), still_open
