@@ -102,7 +102,7 @@ def _tell_amount(f: Facts) -> Telling:
     if f.history == 0:
         return f.amount, f.typical.amount, f"amount {f.amount:,.2f} in the account's first event"
     times = f.amount / max(f.usual, 0.01)
-    ratio = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+    ratio = "less than 0.1" if times < 0.1 else f"{times:.1f}" if times < 10 else f"{times:,.0f}"
     return f.amount, f.usual, f"amount {f.amount:,.2f} is {ratio} times the usual {f.usual:,.2f}"
 
 

@@ -211,6 +211,7 @@ def told(group: str, **changes: Any) -> str:
         ("amount", {}, "amount 950.00 is 19 times the usual 50.00"),
         ("amount", {"amount": 75.0}, "amount 75.00 is 1.5 times the usual 50.00"),
         ("amount", {"history": 0}, "amount 950.00 in the account's first event"),
+        ("amount", {"amount": 1.0}, "amount 1.00 is less than 0.1 times the usual 50.00"),
         ("amount", {"usual": 0.0, "amount": 12.0}, "amount 12.00 is 1,200 times the usual 0.00"),
         ("pace", {}, "4 in about an hour, usually 0.05; the one before 5 minutes earlier"),
         ("pace", {"history": 0}, "first event of the account"),
