@@ -137,18 +137,26 @@ def limits_of_data(window: Mapping[str, Any], facts: DetectorFacts) -> Iterator[
             )
     if events > matured:
         yield (
-            f"{events - matured:,} of {events:,} events are younger than {window['horizon_days']:g} days: their labels "
-            "taught nothing."
+            f"{events - matured:,} of {events:,} events are younger than {span_of(window['horizon_days'])}: their "
+            "labels taught nothing."
         )
     span = (int(facts.history.occurred_at[-1]) - int(facts.history.occurred_at[0])) / MILLISECONDS_A_DAY
     if span < SETTLED_DAYS:
-        yield f"The history is {span:.0f} days long: what an account does in a month has hardly been seen whole."
+        yield f"The history is {span_of(span)} long: what an account does in a month has hardly been seen whole."
     for finding in [] if facts.data is None else facts.data.of("warning"):
         yield f"The data was found to have a fault: {finding.text}."
     yield (
         f"Not tested: what happens after {day(int(facts.history.occurred_at[-1]))}, other accounts and merchants than "
         "these, and how frauds change once they are stopped."
     )
+
+
+def span_of(days: float) -> str:
+    """In the largest unit of which there are two or more: a demo is over in minutes."""
+    units = {"days": 1, "hours": 24, "minutes": 24 * 60, "seconds": 24 * 3600}
+    name = next((name for name, a_day_has in units.items() if days * a_day_has >= 2), "seconds")
+    count = days * units[name]
+    return f"{round(count, 1 if count < 10 else 0):g} {name}"
 
 
 def moment(milliseconds: int) -> str:

@@ -15,7 +15,7 @@ from models.feature_schema import CATEGORY_BUCKETS
 from models.hashing import BucketMemory
 from models.labels import LabelledHistory
 from models.metrics import average_precision, calibration_error
-from models.model_card import DetectorFacts, ModelCard, detector_card
+from models.model_card import DetectorFacts, ModelCard, detector_card, span_of
 from models.segments import AMOUNT_BOUNDS, KNOWN_FROM, LEAST_FRAUDS, JudgedSlice, segments_of
 from models.sequences import TrainingConfig
 from models.train_detector import TrainingResult, train
@@ -126,6 +126,11 @@ def test_calibration_is_there_where_scores_are_probabilities(result: TrainingRes
 
 def limits(found: ModelCard) -> str:
     return "\n".join(found.limits)
+
+
+def test_a_span_is_told_in_a_unit_that_a_person_would_use() -> None:
+    told = [span_of(days) for days in (39.97, 2.5, 1.5, 0.0417, 20 / 86_400, 0.0)]
+    assert told == ["40 days", "2.5 days", "36 hours", "60 minutes", "20 seconds", "0 seconds"]
 
 
 def test_limits_follow_from_the_data(result: TrainingResult) -> None:
