@@ -29,7 +29,7 @@ export function ModelCard({ card }) {
 }
 
 function datum(name, value) {
-  if (TIMES.includes(name)) return value ? format.utc(value).slice(0, 10) : "–";
+  if (TIMES.includes(name)) return value ? html`<span class="whole">${format.utc(value).slice(0, 10)}</span>` : "–";
   return typeof value === "number" ? format.count(value) : String(value ?? "–");
 }
 
