@@ -1,4 +1,4 @@
-"""Trains a policy on stored feedback, readable from top to bottom: windows, click model, actor and critic, judgement.
+"""Trains a policy on stored feedback, from top to bottom: windows, pictures, click model, actor and critic, judgement.
 
 The latest part of the slates is never trained on: it ends both stages, and an actor that is no better there than the
 click model it began as is not kept. Everything random comes from the seed, so the same history gives the same bytes on
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from models.actor_critic import Learner, LearnerConfig, click_loss, floored, look, update
 from models.item_content import ID_BUCKETS, ITEM_CONTENT
+from models.liked_together import LookLearner
 from models.policy import PolicyConfig, PolicyNetwork, TrainedPolicy
 from models.policy_checks import failed_policy_checks
 from models.policy_history import (
@@ -47,11 +49,12 @@ PROBE_USERS = 100
 @dataclass(frozen=True, slots=True)
 class PolicyTrainingConfig:
     """window: engagements of a user between two resets of his state; validation_share: the latest part of the slates,
-    never trained on; floor: exploration that the policy will act with; epochs count for each stage; time_budget_seconds
-    ends training early; forgotten_ids: share of the items of which each step knows nothing but their content, so that
-    content has to say what it can say."""
+    never trained on; floor: exploration that the policy will act with; epochs count for each stage (look_epochs: of the
+    picture encoder alone, where items have pictures); time_budget_seconds ends training early; forgotten_ids: share of
+    the items of which each step knows nothing but their content, so that content has to say what it can say."""
 
     hidden: int = 64
+    look_epochs: int = 10
     click_epochs: int = 30
     actor_epochs: int = 8
     patience: int = 5
@@ -115,6 +118,7 @@ def train_policy(
     budget = math.inf if config.time_budget_seconds is None else config.time_budget_seconds
     rng = np.random.default_rng(config.seed)
     stage = Stage(learner, taught, later, learning, config, rng, progress, clock, began + CLICK_SHARE * budget)
+    fit_looks(stage)
     click_quality = fit_clicks(stage)
     network.act_as_clicked()
     estimates = fit_actor(replace(stage, deadline=began + budget))
@@ -177,6 +181,15 @@ def return_scale(taught: Windows, discount: float) -> float:
     return max(float(np.sqrt(np.mean(np.square(totals)))), 1e-3)
 
 
+def fit_looks(stage: Stage) -> None:
+    """Epochs of the picture encoder alone: what the same users like is to look alike. The policy goes on from there."""
+    learner, epochs = stage.learner, stage.config.look_epochs
+    if learner.network.from_picture is not None and learner.items.picture_A is not None:
+        looks = LookLearner(learner.network.from_picture, learner.items, learner.chance)
+        for rows, rate in chain.from_iterable(steps(stage, "looks", epoch, epochs) for epoch in range(epochs)):
+            looks.learn(stage.taught.experience(rows).to(learner.network.device), rate)
+
+
 def fit_clicks(stage: Stage) -> float:
     """Epochs of the click model until it gets no better on the later slates; leaves the best weights. Gives its loss
     there."""
@@ -216,15 +229,20 @@ def fit_actor(stage: Stage) -> dict[str, float]:
 
 
 def train_epoch(stage: Stage, epoch: int, epochs: int, *, act: bool) -> None:
-    """The learning rate falls to nothing along a cosine over the epochs."""
+    for rows, rate in steps(stage, "actor" if act else "click model", epoch, epochs):
+        stage.learner.set_learning_rate(rate)
+        update(stage.learner, stage.taught.experience(rows), stage.learning, act=act)
+
+
+def steps(stage: Stage, name: str, epoch: int, epochs: int) -> Iterator[tuple[npt.NDArray[np.int64], float]]:
+    """Rows of an epoch's batches until time is up, each with its learning rate, which falls to nothing along a cosine
+    over the epochs."""
     batches = list(batches_of(stage.taught, stage.rng))
-    name = "actor" if act else "click model"
     for number, rows in enumerate(batches):
         if stage.clock() >= stage.deadline:
             return
         done = (epoch + number / len(batches)) / epochs
-        stage.learner.set_learning_rate(stage.config.learning_rate * (1 + math.cos(math.pi * done)) / 2)
-        update(stage.learner, stage.taught.experience(rows), stage.learning, act=act)
+        yield rows, stage.config.learning_rate * (1 + math.cos(math.pi * done)) / 2
         stage.progress(f"{name}, epoch {epoch + 1}", (number + 1) / len(batches))
 
 
