@@ -1,8 +1,9 @@
 """What the same users like should look alike: a contrastive loss for pictures, from engagements alone.
 
-Two items that one user liked are drawn together, and away from those that he met or others liked, among all of a batch
-(InfoNCE: van den Oord et al., 2018). It speaks to the picture encoder directly, where the click likelihood has to pass
-what it knows through users' states (docs/policy.md has the figures). It knows nothing of slates or of the policy.
+Two items that one user liked are drawn together, and away from all other items of a batch that are not liked in the
+same sequence (InfoNCE: van den Oord et al., 2018). It speaks to the picture encoder directly, where the click
+likelihood has to pass what it knows through users' states (docs/policy.md has the figures). It knows nothing of slates
+or of the policy.
 Shape suffixes: B sequences, T time, U different items, V vector components, N likings.
 """
 
@@ -53,8 +54,8 @@ class LookLearner:
 
 
 def together_loss(looks_UV: Tensor, liked_BU: Tensor, chance: torch.Generator | None = None) -> Tensor | None:
-    """Minus the log-likelihood of another item that the user of a liking liked, among those that he did not; None where
-    nobody liked two. liked_BU: as `likings` has it; chance: draws which.
+    """Minus the log-likelihood of another item that was liked in the sequence of a liking, among those that were not;
+    None where two were liked in none. liked_BU: as `likings` has it; chance: draws which.
 
     How often an item is liked in the batch counts as known, so that its looks need not say it.
     """

@@ -1,4 +1,4 @@
-"""Thumbnails as vectors: a small convolutional network, trained with the policy that reads them.
+"""Thumbnails as vectors: a small convolutional network, trained before and with the policy that reads them.
 
 Of what it finds in a picture the mean and the most count, not where it is: far fewer pictures are enough to learn from
 than where each place has weights of its own (docs/policy.md has the figures). It knows nothing of files or items.

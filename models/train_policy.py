@@ -1,8 +1,9 @@
 """Trains a policy on stored feedback, from top to bottom: windows, pictures, click model, actor and critic, judgement.
 
-The latest part of the slates is never trained on: it ends both stages, and an actor that is no better there than the
-click model it began as is not kept. Everything random comes from the seed, so the same history gives the same bytes on
-a CPU. What is learnt from a batch is in actor_critic.py. Shape suffixes as in experience.py.
+The latest part of the slates is never trained on: it ends the last two stages, and an actor that is no better there
+than the click model it began as is not kept. Everything random comes from the seed, so the same history gives the same
+bytes on a CPU. What is learnt from a batch is in actor_critic.py, of pictures in liked_together.py.
+Shape suffixes as in experience.py.
 """
 
 import copy
@@ -40,8 +41,8 @@ STEPS_AN_EPOCH, LEAST_BATCH, LARGEST_BATCH = 40, 16, 1_024
 MOST_JUDGED = 1_000
 #: No slate counts more often than this in an estimate.
 LARGEST_WEIGHT = 10.0
-#: Share of the time budget that the click model may use.
-CLICK_SHARE = 0.5
+#: By these shares of the time budget the picture encoder's own stage, and then the click model, are done.
+LOOK_SHARE, CLICK_SHARE = 0.1, 0.5
 #: Users of the registration checks.
 PROBE_USERS = 100
 
@@ -77,7 +78,7 @@ class PolicyTrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What both stages need. deadline: of `clock`, in seconds."""
+    """What all stages need. deadline: of `clock`, in seconds."""
 
     learner: Learner
     taught: Windows
@@ -117,9 +118,9 @@ def train_policy(
     )
     budget = math.inf if config.time_budget_seconds is None else config.time_budget_seconds
     rng = np.random.default_rng(config.seed)
-    stage = Stage(learner, taught, later, learning, config, rng, progress, clock, began + CLICK_SHARE * budget)
+    stage = Stage(learner, taught, later, learning, config, rng, progress, clock, began + LOOK_SHARE * budget)
     fit_looks(stage)
-    click_quality = fit_clicks(stage)
+    click_quality = fit_clicks(replace(stage, deadline=began + CLICK_SHARE * budget))
     network.act_as_clicked()
     estimates = fit_actor(replace(stage, deadline=began + budget))
     model = TrainedPolicy(with_all_buckets(network, buckets), {"seed": config.seed})
@@ -184,8 +185,9 @@ def return_scale(taught: Windows, discount: float) -> float:
 def fit_looks(stage: Stage) -> None:
     """Epochs of the picture encoder alone: what the same users like is to look alike. The policy goes on from there."""
     learner, epochs = stage.learner, stage.config.look_epochs
-    if learner.network.from_picture is not None and learner.items.picture_A is not None:
-        looks = LookLearner(learner.network.from_picture, learner.items, learner.chance)
+    encoder, picture_A = learner.network.from_picture, learner.items.picture_A
+    if encoder is not None and picture_A is not None and bool((picture_A >= 0).any()):
+        looks = LookLearner(encoder, learner.items, learner.chance)
         for rows, rate in chain.from_iterable(steps(stage, "looks", epoch, epochs) for epoch in range(epochs)):
             looks.learn(stage.taught.experience(rows).to(learner.network.device), rate)
 

@@ -6,7 +6,7 @@ consumer group is the Faust transport's. How they log in is kafka_security.py's.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,7 +182,8 @@ class _GroupAdmin(KafkaAdminClient):  # type: ignore[misc]  # kafka-python has n
         except BaseException:
             if hasattr(self, "_net"):
                 self._closed = False
-                self.close()
+                with suppress(KafkaPythonError, OSError, RuntimeError):  # what it was refused for says more
+                    self.close()
             raise
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.item_content import ID_BUCKETS
+from models.pictures import SIDE
 from models.policy import TrainedPolicy
 from models.policy_history import PolicyHistory, PolicyTrainingRefused
 from models.train_policy import PolicyTrainingConfig, PolicyTrainingResult, train_policy
@@ -18,6 +19,16 @@ from tests.models.policy_shop import BUCKETS, earned_by, history_of, shop_log
 CONFIG = PolicyTrainingConfig(hidden=32, click_epochs=3, actor_epochs=2)
 LOG = shop_log(users=24, visits=12, seed=1)
 HISTORY = history_of(LOG)
+PICTURES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, SIDE * SIDE * 3), np.uint8))
+#: Every other item has one of four pictures.
+PICTURED = replace(
+    HISTORY,
+    items=replace(
+        HISTORY.items,
+        picture_A=torch.tensor([row // 2 % 4 if row % 2 else -1 for row in range(len(HISTORY.items.bucket_A))]),
+        pixels_PX=PICTURES,
+    ),
+)
 
 
 def silent(stage: str, share: float) -> None:
@@ -60,13 +71,30 @@ def ticking() -> Iterator[float]:
         yield second
 
 
-def test_training_ends_within_its_time_and_still_gives_a_policy() -> None:
+def test_a_history_with_pictures_gives_the_same_bytes_again() -> None:
+    config = replace(CONFIG, look_epochs=1, click_epochs=1, actor_epochs=1)
+    assert (
+        train_policy(PICTURED, config, silent).model.to_bytes()
+        == train_policy(PICTURED, config, silent).model.to_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("history", "of_pictures"),
+    [
+        (HISTORY, set()),
+        (replace(HISTORY, items=replace(PICTURED.items, picture_A=torch.full_like(HISTORY.items.bucket_A, -1))), set()),
+        (PICTURED, {"looks"}),
+    ],
+    ids=["no table of pictures", "no picture", "pictures"],
+)
+def test_training_ends_within_its_time_and_still_gives_a_policy(history: PolicyHistory, of_pictures: set[str]) -> None:
     clock = ticking()
     stages: list[str] = []
     config = replace(CONFIG, click_epochs=1_000, actor_epochs=1_000, patience=10_000, time_budget_seconds=60.0)
-    found = train_policy(HISTORY, config, lambda stage, share: stages.append(stage), clock=lambda: next(clock))
+    found = train_policy(history, config, lambda stage, share: stages.append(stage), clock=lambda: next(clock))
     assert found.metrics["seconds"] < 70
-    assert {stage.split(",")[0] for stage in stages} == {"click model", "actor"}
+    assert {stage.split(",")[0] for stage in stages} == {"click model", "actor"} | of_pictures
 
 
 def test_slates_of_policies_that_never_show_some_items_teach_too() -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 
 import aiokafka.errors
@@ -22,7 +21,7 @@ from streams.kafka_logs import has_records, newest_keys
 from streams.kafka_rights import Needed, check_rights, lacking_rights
 from streams.kafka_tokens import tokens_of
 from tests.deployment import wait_until
-from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_kafka_python, by_librdkafka
+from tests.secured_clients import CLIENTS, Doors, by_aiokafka, by_librdkafka
 from tests.secured_kafka import ANY_GROUP, ANY_TOPIC, KEY_PASSWORD, SecuredKafka, password_of
 
 # aiokafka waits for no socket that it closes.
@@ -98,19 +97,6 @@ def test_what_is_refused_is_told_at_once_in_one_line_without_secrets(doors: Door
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert password_of("worker") not in str(caught.value)
-
-
-@pytest.mark.parametrize("case", REFUSED)
-@pytest.mark.filterwarnings("error")
-def test_a_client_of_kafka_python_that_was_refused_leaves_no_socket_and_no_thread(doors: Doors, case: str) -> None:
-    gc.collect()
-    before = set(threading.enumerate())
-
-    with pytest.raises(KafkaUnavailable):
-        by_kafka_python(REFUSED[case][0](doors))
-
-    gc.collect()
-    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.parametrize("client", ["kafka-python", "aiokafka"])

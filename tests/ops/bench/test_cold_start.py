@@ -15,7 +15,7 @@ from ops.bench.cold_start.drawing import COLOURS, PATTERNS, draw
 from ops.bench.cold_start.world import World, WorldConfig, make_world
 
 SMALL = WorldConfig(items=30, new_items=20, shoppers=40)
-SHORT = PolicyTrainingConfig(hidden=32, click_epochs=1, actor_epochs=1)
+SHORT = PolicyTrainingConfig(hidden=32, look_epochs=1, click_epochs=1, actor_epochs=1)
 
 
 @pytest.fixture(scope="module")
