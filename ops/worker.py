@@ -5,6 +5,7 @@ champion; from then on the flow looks after itself. It answers about its health 
 """
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -28,6 +29,7 @@ from ops.health_server import HealthServer
 from ops.kafka_settings import group_of, kafka_settings, needed_rights
 from ops.model_registry import open_registry
 from ops.settings import PREFIX, Settings
+from ops.struct_types import prepare_struct_types
 from storage.database import Database, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, open_database
 from storage.day_partitions import ensure_days
 from storage.redis_refusals import in_words, refusal_of
@@ -93,8 +95,10 @@ class WorkerHealth:
 def run_worker(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM; raises WorkerFailed and CannotListen. Where it hangs, the process ends
     (ops/hanging.py)."""
+    faulthandler.enable()  # a library that crashes says where
     torch.set_num_threads(1)
     sys.setswitchinterval(SWITCH_SECONDS)
+    prepare_struct_types()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -31,6 +31,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
+from ops.struct_types import prepare_struct_types
 from storage.database import upgrade
 from tests import containers
 
@@ -54,6 +55,11 @@ class OneProcessForFaults(LoadFileScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         return FAULTS if file.startswith(FAULTS) else file
+
+
+def pytest_collection_finish() -> None:
+    """As services do before they start threads."""
+    prepare_struct_types()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForFaults:

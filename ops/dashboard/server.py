@@ -12,6 +12,7 @@ from ops.dashboard.connections import BoundedConnection, Patience
 from ops.dashboard.roles import Access, DashboardRefused, check_host
 from ops.dashboard.sources import open_sources
 from ops.settings import Settings
+from ops.struct_types import prepare_struct_types
 
 #: For requests that are being answered when the server is told to stop.
 STOP_SECONDS = 5
@@ -46,6 +47,7 @@ class DashboardServer(uvicorn.Server):
 
 def run_dashboard(settings: Settings) -> None:
     """Prints its address; runs until SIGINT or SIGTERM. Raises DashboardRefused."""
+    prepare_struct_types()
     access = Access.of(settings.dashboard_tokens.get_secret_value())
     check_host(settings.dashboard_host, access)
     sources = open_sources(settings)

@@ -48,6 +48,7 @@ from ops.settings import Settings, variable
 from ops.simulate.kafka import KafkaOutput
 from ops.simulate.labels import labels_of
 from ops.simulate.live import LIVE_LABEL_DELAY, LiveConfig, LiveTraffic
+from ops.struct_types import prepare_struct_types
 from storage.database import Database
 from storage.registry import ModelRecord
 
@@ -73,6 +74,7 @@ class Demo:
 
 def run_demo(given: Settings, config: DemoConfig, console: Console) -> dict[str, Any]:
     """Returns the summary. Raises KeyboardInterrupt where the demo is ended before its live phase."""
+    prepare_struct_types()
     began = time.monotonic()
     with sigterm_as_interrupt(), ExitStack() as cleanup:
         addresses = {
