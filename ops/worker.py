@@ -10,7 +10,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,9 +56,6 @@ log = structlog.get_logger(__name__)
 ABSENT = (KafkaUnavailable, TopicMissing, DatabaseRefused, DatabaseUnavailable, SchemaOutdated, redis.RedisError)
 LONGEST_WAIT = 10.0
 STOP_SECONDS = 20.0
-#: For how long one thread may keep the interpreter from another. By Python's own 5 ms, whoever computes a batch waited
-#: long for it after each call of numpy or torch that had let it go (docs/performance.md).
-SWITCH_SECONDS = 0.0001
 #: Between two looks whether the hot tables have partitions for the days ahead.
 DAYS_SECONDS = 3600.0
 
@@ -97,7 +93,6 @@ def run_worker(settings: Settings) -> None:
     (ops/hanging.py)."""
     faulthandler.enable()  # a library that crashes says where
     torch.set_num_threads(1)
-    sys.setswitchinterval(SWITCH_SECONDS)
     prepare_struct_types()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
