@@ -8,7 +8,8 @@ Each is taken from the first place that has it:
 Where none is to be had the test is skipped with the reason, or fails when HEADGATE_REQUIRE_SERVICES=1.
 
 A test uses `kafka_servers`, `postgres_url`, `redis_url`. A test that kills or restarts a server starts its
-own with ops.local_services and the fixture `service_folder`. `sqlite_url` is a migrated database that needs no service.
+own with ops.local_services and the fixture `service_folder`. `sqlite_url` is a migrated database that needs no service,
+`database` one of each kind.
 """
 
 import os
@@ -32,7 +33,7 @@ from xdist.scheduler import LoadFileScheduling
 from ops.local_services import start_kafka, start_postgres, start_redis
 from ops.service import Service, ServiceUnavailable
 from ops.struct_types import prepare_struct_types
-from storage.database import upgrade
+from storage.database import Database, open_database, upgrade
 from tests import containers
 
 # As workers and training have it: torch's threads that share a busy core wait for each other. Before torch is loaded.
@@ -179,6 +180,24 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
     """A migrated database without rows, the test's own."""
     return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path)}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database without rows, the test's own, of each kind."""
+    if request.param == "sqlite":
+        sqlite: str = request.getfixturevalue("sqlite_url")
+        return sqlite
+    url: str = request.getfixturevalue("postgres_url")
+    upgrade(url)
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = open_database(database_url)
+    yield database
+    database.engine.dispose()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from ops.dashboard.roles import Access
 from ops.dashboard.server import DashboardServer, address_of, listening_socket
 from ops.dashboard.sources import open_sources
 from ops.settings import Settings
-from storage.database import Database, open_database, upgrade
+from storage.database import Database
 from tests.deployment import wait_until
 from tests.storage.rows import NOON, RowMaker
 
@@ -30,7 +30,6 @@ SECONDS = 30.0
 #: Whom its clients trust: they use no TLS, and reading the usual authorities takes 20 ms each time.
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TOKENS = "viewer=token-of-a-viewer,analyst=token-of-an-analyst,operator=token-of-an-operator"
-BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
 
 
 def closed_port() -> int:
@@ -63,23 +62,6 @@ class Console:
         assert answer.status_code == expected, answer.text
         found: dict[str, str] = answer.json()["error"]
         return found
-
-
-@pytest.fixture(params=BOTH)
-def database_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "sqlite":
-        sqlite: str = request.getfixturevalue("sqlite_url")
-        return sqlite
-    url: str = request.getfixturevalue("postgres_url")
-    upgrade(url)
-    return url
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = open_database(database_url)
-    yield database
-    database.engine.dispose()
 
 
 @pytest.fixture

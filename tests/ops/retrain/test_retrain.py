@@ -233,7 +233,7 @@ def test_a_challenger_that_fails_the_checks_is_refused_and_not_registered(loop: 
     assert [run.status for run in loop.runs()] == ["refused"]
 
 
-@pytest.mark.parametrize("database", [pytest.param("postgresql", marks=pytest.mark.service)], indirect=True)
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.service)], indirect=True)
 def test_a_pass_that_lost_its_lock_promotes_nothing(loop: Loop) -> None:
     stored(loop)
     before = loop.register(of_size(HIDDEN), until=HALF_TIME)

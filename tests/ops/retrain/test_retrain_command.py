@@ -130,7 +130,7 @@ def test_a_process_killed_at_any_step_leaves_a_usable_registry_and_the_next_pass
     assert last[0] in ("succeeded", "refused")
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_second_one_and_one_that_is_told_to_stop_end_with_one_line_each(
     database_with_history: Database, tmp_path: Path
 ) -> None:
@@ -177,7 +177,7 @@ def by_torchrun(database: Database, folder: Path, *arguments: str) -> "subproces
     return start(database, folder, *two, "-m", "ops", "retrain", *arguments)
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_two_processes_of_torchrun_make_one_pass_and_register_one_model(database: Database, tmp_path: Path) -> None:
     past = history(3_000, accounts=100, days=20, seed=6, frauds=0.03)
     store(database, past.events, past.labels)
