@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.artifact import TrainedDetector
-from models.detector import EMBEDDINGS, MEMO_SIZE
+from models.detector import AMOUNT, EMBEDDINGS, INPUTS, MEMO_SIZE
 from models.events import Events
 from models.feature_schema import FEATURES, MEMO_CHARACTERS
 from models.features import FeatureBatch
@@ -172,7 +172,7 @@ def _tell_sequence(f: Facts) -> Telling:
 @dataclass(frozen=True, slots=True)
 class Group:
     """Features and embeddings that make one reason. usual: their features' usual value in the units of
-    feature_schema, None for the mean of the training data."""
+    feature_schema, None for the mean of the training data. Features of MOVED_WITH_AMOUNT have none of their own."""
 
     name: str
     features: tuple[str, ...]
@@ -186,7 +186,7 @@ def _named(beginning: str) -> tuple[str, ...]:
 
 
 GROUPS = (
-    Group("amount", _named("amount"), (), None, _tell_amount),
+    Group("amount", _named("amount"), (), 0.0, _tell_amount),
     Group("pace", ("gap", *_named("account_")), (), None, _tell_pace),
     Group("time", (*_named("hour_"), *_named("weekday_")), (), None, _tell_time),
     Group("merchant", ("new_merchant",), (), 0.0, _tell_merchant),
@@ -198,80 +198,82 @@ GROUPS = (
     Group("memo", (), ("memo",), None, _tell_memo),
     Group("sequence", (), (), None, _tell_sequence),
 )
+_NAMES = [group.name for group in GROUPS]
+AMOUNT_GROUP, LABELS_GROUP, SEQUENCE_GROUP = map(_NAMES.index, ("amount", MERCHANT_LABELS, "sequence"))
+#: The amount itself and its ratios to what the merchant sees.
+MOVED_WITH_AMOUNT = ("amount", *(name for name in _named("amount") if "merchant" in name))
 
 
-def explain_rows(
-    model: TrainedDetector,
-    built: FeatureBatch,
-    network: NetworkPass,
-    events: Events,
-    places: npt.NDArray[np.int64],
-    rows: npt.NDArray[np.intp],
-) -> list[list[Reason]]:
-    """places: sorted rows of the feature batch; rows: the same events' batch rows."""
-    contributions = _contributions(model, built, network, places)
-    typical = _typical(model)
-    return [
-        _strongest(contributions[:, index], _facts(model, built, events, int(place), int(row), typical))
-        for index, (place, row) in enumerate(zip(places, rows, strict=True))
-    ]
+class Explainer:
+    """Of one model. Shape suffixes: G groups, m events, X inputs."""
 
+    def __init__(self, model: TrainedDetector) -> None:
+        self._model = model
+        self._typical = _typical(model)
+        network = model.network
+        replaced_GX = torch.zeros(len(GROUPS), INPUTS, dtype=torch.bool)
+        usual_GX = torch.zeros(len(GROUPS), INPUTS)
+        mean_F, scale_F = network.mean_F.cpu(), network.scale_F.cpu()
+        for place, group in enumerate(GROUPS):
+            columns = [FEATURES.index(name) for name in group.features if name not in MOVED_WITH_AMOUNT]
+            replaced_GX[place, columns] = True
+            if group.usual is not None:
+                usual_GX[place, columns] = (group.usual - mean_F[columns]) / scale_F[columns]
+            for start, stop in _embedding_columns(group):
+                replaced_GX[place, start:stop] = True
+        self._replaced_GX, self._usual_GX = replaced_GX.to(network.device), usual_GX.to(network.device)
+        self._moved = torch.tensor([FEATURES.index(name) for name in MOVED_WITH_AMOUNT], device=network.device)
 
-def _contributions(
-    model: TrainedDetector, built: FeatureBatch, network: NetworkPass, places: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """[groups, m]: how far the raw output falls without each group. All in one pass, as small ones cost the same: the
-    events as they are first, then once for each group."""
-    at = torch.from_numpy(places).to(network.inputs.device)
-    copies = 1 + len(GROUPS)
-    inputs, states, labels = (
-        part[at].expand(copies, *part[at].shape).clone() for part in (network.inputs, network.before, network.labels)
-    )
-    for group, without, state, said in zip(GROUPS, inputs[1:], states[1:], labels[1:], strict=True):
-        if group.name == "amount":
-            _use_own_median(model, without, torch.from_numpy(built.usual[places]).to(at.device))
-        else:
-            for name in group.features:
-                without[:, FEATURES.index(name)] = _standardised(model, name, group.usual)
-        for start, stop in _embedding_columns(group):
-            without[:, start:stop] = 0.0
-        if group.name == "sequence":
-            state.zero_()
-        if group.name == MERCHANT_LABELS:
-            said[:] = model.network.label_mean_L
-    raw = _raw(
-        model,
-        inputs.flatten(0, 1),
-        states.flatten(0, 1),
-        network.categories[at].repeat(copies, 1),
-        labels.flatten(0, 1),
-    ).view(copies, len(places))
-    return (raw[0] - raw[1:]).double().cpu().numpy()
+    def explain(
+        self,
+        built: FeatureBatch,
+        network: NetworkPass,
+        events: Events,
+        places: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.intp],
+    ) -> list[list[Reason]]:
+        """places: sorted rows of the feature batch; rows: the same events' batch rows."""
+        contributions = self._contributions(built, network, places)
+        return [
+            _strongest(contributions[:, index], _facts(self._model, built, events, int(place), int(row), self._typical))
+            for index, (place, row) in enumerate(zip(places, rows, strict=True))
+        ]
 
+    def _contributions(
+        self, built: FeatureBatch, network: NetworkPass, places: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """[G, m]: how far the raw output falls without each group. All in one pass, as small ones cost the same: the
+        events once for each group, then as they are."""
+        at = torch.from_numpy(places).to(network.inputs.device)
+        copies = len(GROUPS) + 1
+        x_mX = network.inputs[at]
+        without_GmX = torch.where(self._replaced_GX[:, None], self._usual_GX[:, None], x_mX)
+        self._use_own_median(without_GmX[AMOUNT_GROUP], torch.from_numpy(built.usual[places]).to(at.device))
+        states = network.before[at].repeat(copies, 1, 1)
+        states[SEQUENCE_GROUP] = 0.0
+        labels = network.labels[at].repeat(copies, 1, 1)
+        labels[LABELS_GROUP] = self._model.network.label_mean_L
+        raw = self._raw(
+            torch.cat([without_GmX.flatten(0, 1), x_mX]),
+            states.flatten(0, 1),
+            network.categories[at].repeat(copies, 1),
+            labels.flatten(0, 1),
+        ).view(copies, len(places))
+        return (raw[-1] - raw[:-1]).double().cpu().numpy()
 
-def _raw(model: TrainedDetector, inputs: Tensor, before: Tensor, categories: Tensor, labels: Tensor) -> Tensor:
-    surprises, unusual = model.network.surprise(before, inputs, categories)
-    return model.raw(model.network.logits(model.network.step(inputs, before), inputs, surprises, labels), unusual)
+    def _raw(self, inputs: Tensor, before: Tensor, categories: Tensor, labels: Tensor) -> Tensor:
+        network = self._model.network
+        surprises, unusual = network.surprise(before, inputs, categories)
+        return self._model.raw(network.logits(network.step(inputs, before), inputs, surprises, labels), unusual)
 
-
-def _use_own_median(model: TrainedDetector, inputs: Tensor, usual: Tensor) -> None:
-    """The same events with their account's median amount; the mean of all for an account without history. Ratios to
-    the account's own past become none, those to the merchant's move with the amount."""
-    known = ~usual.isnan()
-    place, scale, mean = FEATURES.index("amount"), model.network.scale_F, model.network.mean_F
-    amount = inputs[:, place] * scale[place] + mean[place]
-    lowered = torch.where(known, usual.nan_to_num().log1p(), mean[place]) - amount
-    for name in _named("amount"):
-        column = FEATURES.index(name)
-        if name == "amount" or "merchant" in name:
-            inputs[:, column] += lowered / scale[column]
-        else:
-            inputs[:, column] = _standardised(model, name, 0.0)
-
-
-def _standardised(model: TrainedDetector, name: str, usual: float | None) -> Tensor | float:
-    column = FEATURES.index(name)
-    return 0.0 if usual is None else (usual - model.network.mean_F[column]) / model.network.scale_F[column]
+    def _use_own_median(self, inputs_mX: Tensor, usual_m: Tensor) -> None:
+        """The same events with their account's median amount; the mean of all for an account without history. What
+        stands for the amount or its ratio to the merchant's moves with it; ratios to the account's own past are none
+        already."""
+        scale, mean = self._model.network.scale_F, self._model.network.mean_F
+        amount = inputs_mX[:, AMOUNT] * scale[AMOUNT] + mean[AMOUNT]
+        lowered = torch.where(usual_m.isnan(), mean[AMOUNT], usual_m.nan_to_num().log1p()) - amount
+        inputs_mX[:, self._moved] += lowered[:, None] / scale[self._moved]
 
 
 def _embedding_columns(group: Group) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import torch
 
 from models.artifact import TrainedDetector
 from models.calibration import ScoreKind
-from models.explain import NetworkPass
+from models.explain import Explainer, NetworkPass
 from models.features import FeatureBatch, FeatureBuilder
 from models.merchant_labels import nothing_known
 from models.recurrence import states_after
@@ -44,6 +44,7 @@ class RunningModel:
         self._features = features
         self._device = device
         self._network = model.network.to(device).eval()
+        self.explainer = Explainer(model)
         self._hidden = HiddenStates(model.network.config.hidden, capacity, device)
         self._outdated = 0
         self._count_outdated()

@@ -14,7 +14,7 @@ import torch
 from models.artifact import TrainedDetector
 from models.calibration import ScoreKind
 from models.events import Events
-from models.explain import NetworkPass, Reason, explain_rows
+from models.explain import NetworkPass, Reason
 from models.feature_schema import FEATURE_SCHEMA
 from models.features import FeatureBatch, FeatureBuilder
 from models.merchant_labels import MerchantKnowledge
@@ -180,7 +180,7 @@ class Scorer:
         """Why these accepted batch rows score as they do, strongest reason first, at most five each."""
         if scored.network is None:
             return []
-        return explain_rows(self.model, scored.built, scored.network, scored.events, scored.places(rows), rows)
+        return self._running.explainer.explain(scored.built, scored.network, scored.events, scored.places(rows), rows)
 
     def _kept(self, reporting_limit: float) -> Kept:
         """Accounts leave memory and come back; merchants, of which there are far fewer, stay. What labels say of a
