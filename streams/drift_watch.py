@@ -109,14 +109,19 @@ class DriftWatch:
         if model != self._sampled_model:
             self._sampled_model, self._looks = model, 0
             self._inputs = SampledInputs(detector.notes.get(REFERENCE_NOTE, {}))
-        for _ in range(len(self._waiting)):
-            sample = self._waiting.popleft()
-            if sample.model != model:
-                continue
-            hours = sample.occurred_at // MILLISECONDS_AN_HOUR
-            for hour in np.unique(hours).tolist():
-                own = hours == hour
-                self._inputs.add(hour, sample.features[own], sample.scores[own])
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        samples = [sample for sample in waiting if sample.model == model]
+        if not samples:
+            return
+        # All at once: small batches leave thousands of samples, and each would keep Python's lock from the stream.
+        features, scores, occurred_at = (
+            np.concatenate([getattr(sample, name) for sample in samples])
+            for name in ("features", "scores", "occurred_at")
+        )
+        hours = occurred_at // MILLISECONDS_AN_HOUR
+        for hour in np.unique(hours).tolist():
+            own = hours == hour
+            self._inputs.add(hour, features[own], scores[own])
 
     def _counted(self, model: str) -> dict[int, HourCounts]:
         """The model's hours, over all partitions."""

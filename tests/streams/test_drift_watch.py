@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from models.artifact import TrainedDetector
-from models.drift import REFERENCE_NOTE, reference_bins
+from models.drift import REFERENCE_NOTE, SampledInputs, reference_bins
 from models.events import Events
 from models.feature_schema import FEATURES
-from models.score_counts import ScoreHistory, count_scores
+from models.score_counts import MILLISECONDS_AN_HOUR, ScoreHistory, count_scores
 from models.scoring import Scorer
 from storage.database import Database
 from storage.score_sketches import add_to_sketches
@@ -131,6 +131,19 @@ def test_every_so_many_accepted_events_one_is_sampled_whatever_the_batches(past:
     sizes = [len(sample.scores) for sample in watch._waiting]
     assert sum(sizes) == first // SAMPLE_EVERY
     assert all(sample.features.shape == (len(sample.scores), len(FEATURES)) for sample in watch._waiting)
+
+
+def test_however_many_batches_a_sample_came_in_it_is_counted_at_once_for_each_hour(
+    database: Database, past: Events, taught: TrainedDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of small batches within a minute kept Python's lock from the stream for a third of a second."""
+    hours: list[int] = []
+    monkeypatch.setattr(SampledInputs, "add", lambda self, hour, features, scores: hours.append(hour))
+    watched, some = Watched(database, taught), past.take(np.arange(40 * SAMPLE_EVERY))
+    for first in range(0, len(some), SAMPLE_EVERY):
+        watched.score(some.take(np.arange(first, first + SAMPLE_EVERY)))
+    watched.watch.look()
+    assert hours == np.unique(some.occurred_at[::SAMPLE_EVERY] // MILLISECONDS_AN_HOUR).tolist()
 
 
 def test_a_shift_in_what_all_workers_counted_is_recorded(database: Database, past: Events) -> None:
