@@ -39,7 +39,13 @@ class Packed:
 
     def take(self, places: Rows) -> "Packed":
         ids = [self.ids[place] for place in places.tolist()]
-        return Packed(ids, self.touched[places], self.rows[places], self.hidden[places], self.current[places])
+        return Packed(  # `take` needs a quarter of the time of an index, and not Python's lock
+            ids,
+            self.touched[places],
+            self.rows.take(places),
+            self.hidden.take(places, 0),
+            self.current[places],
+        )
 
     def part(self, begin: int, end: int) -> "Packed":
         """Those from one place to another, nothing copied but ids."""
@@ -99,8 +105,8 @@ def added_up(layers: Iterable[Changes]) -> Iterator[Changes]:
     for layer in layers:
         entities = {}
         for kind, packed in layer.entities.items():
-            last = np.array([place for place, entity in enumerate(packed.ids) if entity not in seen[kind]], np.int64)
-            entities[kind] = packed if len(last) == len(packed) else packed.take(last)
+            replaced = np.fromiter(map(seen[kind].__contains__, packed.ids), np.bool_, len(packed))
+            entities[kind] = packed.take(np.flatnonzero(~replaced)) if replaced.any() else packed
             seen[kind].update(packed.ids)
             seen[kind].update(layer.gone.get(kind, ()))
         yield Changes(entities, whole={} if whole_seen else layer.whole)

@@ -62,8 +62,8 @@ def array_file_pieces(arrays: Mapping[str, Array]) -> Iterator[bytes | memoryvie
             yield data[begin : begin + PIECE_BYTES]
 
 
-def arrays_of_file(data: bytes | bytearray) -> dict[str, Array]:
-    """The arrays; views of `data`, writable where that is a bytearray. Each byte is one array's, so that no header can
+def arrays_of_file(data: bytes | bytearray | memoryview) -> dict[str, Array]:
+    """The arrays; views of `data`, writable where that is. Each byte is one array's, so that no header can
     make more of a file than is in it. Raises BadArrayFile."""
     length = int.from_bytes(data[:8], "little")
     try:
@@ -87,7 +87,7 @@ def _refuse_gaps(places: Iterable[_Place], size: int) -> None:
         raise ValueError(f"the arrays take {end} of {size} bytes")
 
 
-def _array(data: bytes | bytearray, body: int, place: _Place) -> Array:
+def _array(data: bytes | bytearray | memoryview, body: int, place: _Place) -> Array:
     begin, end = place.data_offsets
     dtype = np.dtype(DTYPES[place.dtype])
     if any(not 0 <= count <= MOST_ROWS for count in place.shape):

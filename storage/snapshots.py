@@ -195,7 +195,7 @@ class SnapshotFiles:
         with self._writing(path):
             return self._files.write(path, pieces)
 
-    def _read(self, path: str, digest: str, most: int, size: int | None = None) -> bytearray:
+    def _read(self, path: str, digest: str, most: int, size: int | None = None) -> memoryview:
         with self._reading(path):
             data, found = self._files.read(path, most)
         if len(data) > most:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from mmap import mmap
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -38,15 +39,16 @@ class WholeFiles:
                 file.writelines(hashed())
         return digest.hexdigest(), size
 
-    def read(self, path: str, most: int) -> tuple[bytearray, str]:
-        """The bytes and their sha256; of a file with more than `most` bytes so many and one. Raises
-        FileNotFoundError."""
-        data, digest = bytearray(), sha256()
+    def read(self, path: str, most: int) -> tuple[memoryview, str]:
+        """The bytes, which may be written to, and their sha256; of a file with more than `most` bytes so many and one.
+        Raises FileNotFoundError."""
+        # Filled and hashed in place, outside Python's lock; what is not filled takes no memory.
+        data, filled, digest = memoryview(mmap(-1, most + 1)), 0, sha256()
         with self._files.open(f"{self.root}/{path}", "rb") as file:
-            while piece := file.read(min(PIECE_BYTES, most + 1 - len(data))):
-                digest.update(piece)
-                data += piece
-        return data, digest.hexdigest()
+            while count := file.readinto(data[filled : filled + PIECE_BYTES]):
+                digest.update(data[filled : filled + count])
+                filled += count
+        return data[:filled], digest.hexdigest()
 
     def measure(self, path: str) -> tuple[str, int]:
         """A file's sha256 and its size, with a piece of it in memory at a time. Raises FileNotFoundError."""

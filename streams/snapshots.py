@@ -29,6 +29,7 @@ from storage.snapshots import (
     SnapshotUnwritable,
 )
 from streams.batch import OwnedPartition
+from streams.low_priority import work_at_low_priority
 from streams.snapshot_store import Chain, Copy, SnapshotStore
 from streams.state_codec import ActiveFrom
 from streams.state_metrics import StateMetrics
@@ -274,6 +275,7 @@ class Snapshots:
             return self._changed.wait_for(lambda: self._copy is None, timeout)
 
     def _run(self) -> None:
+        work_at_low_priority()  # copying, hashing and writing: a second of it would show in every alert's latency
         while True:
             with self._changed:
                 self._changed.wait_for(self._something_to_do, LOOK_SECONDS)
