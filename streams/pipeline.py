@@ -191,8 +191,8 @@ class Pipeline:
         now = self._clock()
         self._size.note(batch.records, computed + now - began)
         self._metrics.committed(self.topic, batch, result, now)
+        self._on_commit(result)  # first, as the next batch keeps whoever publishes this one waiting
         self._finished(chunks)
-        self._on_commit(result)
 
     def _finished(self, chunks: int) -> None:
         with self._counted:

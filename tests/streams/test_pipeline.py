@@ -157,6 +157,7 @@ def started(
     accept: Callable[[Chunk], Chunk | None] = lambda chunk: chunk,
     size: BatchSize | None = None,
     clock: Callable[[], float] = lambda: 1_000.0,
+    on_commit: Callable[[CommitResult], None] | None = None,
 ) -> Started:
     reader = Handing()
     pipeline = Pipeline(
@@ -168,7 +169,7 @@ def started(
         size=size or BatchSize(1.0, least=LIMIT, most=LIMIT),
         clock=clock,
         metrics=metrics or FlowMetrics(),
-        on_commit=reported.results.append,
+        on_commit=on_commit or reported.results.append,
         on_failure=reported.failure,
     )
     pipeline.start()
@@ -234,6 +235,20 @@ def test_while_a_small_batch_is_on_its_way_to_sql_records_gather_for_the_next_on
     pipeline.stop(SECONDS)
     assert processor.computed == [0, 1]
     assert committer.committed == [(0, 1), (1, 1 + LIMIT)]
+
+
+def test_who_publishes_a_small_batch_hears_of_it_before_the_next_one_may_be_computed() -> None:
+    """Else publishing waits for Python's lock until that is done."""
+    still_on_its_way: list[bool] = []
+
+    def heard(result: CommitResult) -> None:
+        still_on_its_way.append(not asyncio.run(pipeline.pipeline.drained(0)))
+
+    pipeline = started(OneBatchPerCall(), GatedCommitter(), Reported(), on_commit=heard)
+    pipeline.put(chunk(owned(), 0, 1))
+    assert pipeline.drained()
+    pipeline.stop(SECONDS)
+    assert still_on_its_way == [True]
 
 
 def test_whoever_revoked_partitions_waits_for_what_was_accepted_before_and_nothing_is_accepted_after() -> None:
