@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, Connection, Date, TextualSelect, func, select, text
+from sqlalchemy import Boolean, Connection, Date, TextClause, TextualSelect, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 
@@ -81,6 +81,18 @@ STORED_AT = {
 }
 
 
+_NEWEST_TIMELINE = {
+    dialect: text(statement).columns(timeline=Alert.__table__.c.timeline.type)
+    for dialect, statement in {
+        "postgresql": "SELECT wanted.alert_id, newest.timeline "
+        "FROM jsonb_array_elements_text(CAST(:wanted AS jsonb)) AS wanted(alert_id) CROSS JOIN LATERAL "
+        "(SELECT timeline FROM alerts WHERE alert_id = wanted.alert_id ORDER BY revision DESC LIMIT 1) newest",
+        "sqlite": "SELECT alert_id, timeline FROM json_each(:wanted) AS wanted JOIN alerts ON alert_id = wanted.value "
+        "AND revision = (SELECT max(revision) FROM alerts WHERE alert_id = wanted.value)",
+    }.items()
+}
+
+
 def open_alerts(connection: Connection, topic_generation: int, partition: int) -> list[StoredAlert]:
     later = aliased(Alert)
     newest = select(func.max(later.revision)).where(later.alert_id == Alert.alert_id).scalar_subquery()
@@ -144,20 +156,32 @@ def _stored_at(dialect: str, days: tuple[str, ...]) -> TextualSelect:
 
 
 def previous_timelines(connection: Connection, alert_ids: Collection[str]) -> dict[str, list[Any]]:
-    """The latest stored timeline of each alert."""
+    """The latest stored timeline of each alert. An alert may have a hundred revisions, each with one of its own."""
     if not alert_ids:
         return {}
-    rows = connection.execute(
-        select(Alert.alert_id, Alert.timeline).where(Alert.alert_id.in_(alert_ids)).order_by(Alert.revision)
-    )
+    wanted = msgspec.json.encode(list(alert_ids)).decode()
+    rows = connection.execute(_NEWEST_TIMELINE[connection.dialect.name], {"wanted": wanted})
     return {row.alert_id: row.timeline for row in rows}
 
 
 def write_alerts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Inserts revisions and says how many; one that is there already stays as it is."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(Alert).on_conflict_do_nothing(index_elements=["alert_id", "revision"])
+    """Inserts revisions, with all columns, and says how many; one that is there already stays as it is."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(_insert_alerts(), {"rows": msgspec.json.encode(rows).decode()}).rowcount
+    statement = sqlite.insert(Alert).on_conflict_do_nothing(index_elements=["alert_id", "revision"])
     return connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True}).rowcount
+
+
+@functools.cache
+def _insert_alerts() -> TextClause:
+    """All rows as one parameter: a statement for each takes longer than all the rest of a small batch."""
+    dialect: Any = postgresql.dialect  # has no types
+    columns = {column.name: column.type.compile(dialect()) for column in Alert.__table__.c}
+    names, typed = ", ".join(columns), ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    return text(
+        f"INSERT INTO alerts ({names}) SELECT {names} FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS row({typed}) "
+        "ON CONFLICT (alert_id, revision) DO NOTHING"
+    )
 
 
 def judged_alerts(connection: Connection, alert_ids: Collection[str]) -> set[str]:

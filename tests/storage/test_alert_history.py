@@ -3,9 +3,11 @@
 import sqlite3
 from contextlib import closing
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from storage import tables
@@ -26,6 +28,7 @@ from storage.database import Database
 from tests.storage.rows import NOON, TODAY, RowMaker
 
 DAY = (TODAY - EPOCH_DAY).days
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def revision(alert_id: str, number: int, timeline: list[Any], **values: Any) -> dict[str, Any]:
@@ -92,6 +95,37 @@ def test_a_revision_that_is_stored_already_stays_as_it_is(database: Database) ->
         assert [tuple(row) for row in statuses] == [(1, "open"), (2, "open")]
         assert previous_timelines(connection, []) == {}
         assert previous_timelines(connection, ["A", "unknown"]) == {"A": [{"event_id": "e2"}]}
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+numbers = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                **dict.fromkeys(("account_id", "severity", "model"), texts),
+                **dict.fromkeys(("score", "threshold", "amount_at_risk"), numbers),
+                "closed_by": st.none() | texts,
+                "source_offset": st.none() | st.integers(0, 2**63 - 1),
+                "occurred_at": st.integers(0, 4_102_444_800_000).map(lambda ms: EPOCH + timedelta(milliseconds=ms)),
+                "event_ids": st.lists(texts, max_size=3),
+                "reasons": st.lists(st.dictionaries(texts, texts, max_size=2), max_size=2),
+            }
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_revisions_come_back_as_they_were_written(database: Database, given_rows: list[dict[str, Any]]) -> None:
+    written = [revision("A", number, [{"n": number}], **values) for number, values in enumerate(given_rows)]
+    with database.connect() as connection, connection.begin() as transaction:
+        assert write_alerts(connection, written) == len(written)
+        found = connection.execute(select(tables.Alert.__table__).order_by(tables.Alert.revision))
+        assert [dict(row._mapping) for row in found] == written
+        transaction.rollback()
 
 
 def test_an_alert_is_judged_by_a_label_on_it_or_on_one_of_its_events(database: Database, rows: RowMaker) -> None:
