@@ -41,6 +41,9 @@ log = structlog.get_logger(__name__)
 Standing = Mapping[int, tuple[OwnedPartition, int, ActiveFrom | None]]
 #: While no snapshot can be made, so many entities that left are remembered for the next; then it is a new base.
 MOST_GONE = 200_000
+#: By this share of the time between two copies, modulo 1, neighbouring partitions' copies lie apart: the golden section
+#: keeps any number of them from coming together (Knuth, vol. 3, 6.4).
+APART = (5**0.5 - 1) / 2
 #: Looks after a commit that nobody told of (another owner, a stop).
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 5.0
@@ -113,7 +116,7 @@ class Snapshots:
         if chain is None or not owner.usable:
             return False
         if chain.copied_at is None:
-            chain.copied_at = now
+            chain.copied_at = now - owner.claim.partition * APART % 1 * self._cadence.seconds
         if chain.returned or chain.broken:
             self._change_again(owner.claim.partition, chain)
         moved = position - chain.copied_until

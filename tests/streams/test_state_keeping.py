@@ -749,6 +749,27 @@ def test_copies_are_made_when_their_time_has_come(database: Database, tmp_path: 
     assert not copied(1_000, 0)  # nothing moved
 
 
+def test_copies_of_a_workers_partitions_lie_apart(database: Database, tmp_path: Path) -> None:
+    """One after another at once, they would keep the stream waiting several times in a row."""
+    rules = StateRules(SnapshotFiles(str(tmp_path)), Cadence(seconds=30.0, offsets=1_000))
+    worker, numbers = Detecting(database, Partitions(database), rules), range(4)
+    worker.start()
+    worker.partitions.claim(*numbers)
+    copied: list[tuple[int, int]] = []
+    for second in range(92):
+        worker.bench.run({number: [payment(second)] for number in numbers}, NOW + second)
+        if (copy := worker.bench.snapshots._copy) is not None:
+            copied.append((second, copy.owner.claim.partition))
+        worker.bench.snapshots.work()
+    moments = [second for second, _ in copied]
+    assert min(np.diff(moments)) >= 4
+    for number in numbers:
+        own = [second for second, partition in copied if partition == number]
+        assert own[0] <= 31
+        assert set(np.diff(own)) <= {30, 31}
+        assert len(own) >= 2
+
+
 # Who leaves, and who comes back.
 
 
