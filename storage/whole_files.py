@@ -42,8 +42,7 @@ class WholeFiles:
     def read(self, path: str, most: int) -> tuple[memoryview, str]:
         """The bytes, which may be written to, and their sha256; of a file with more than `most` bytes so many and one.
         Raises FileNotFoundError."""
-        # Filled and hashed in place, outside Python's lock; what is not filled takes no memory.
-        data, filled, digest = memoryview(mmap(-1, most + 1)), 0, sha256()
+        data, filled, digest = _room(most + 1), 0, sha256()
         with self._files.open(f"{self.root}/{path}", "rb") as file:
             while count := file.readinto(data[filled : filled + PIECE_BYTES]):
                 digest.update(data[filled : filled + count])
@@ -74,6 +73,14 @@ class WholeFiles:
         """Somebody else may have removed it before."""
         with suppress(FileNotFoundError):
             self._files.rm_file(f"{self.root}/{path}")
+
+
+def _room(size: int) -> memoryview:
+    """To be filled in place, outside Python's lock; what is not filled takes no memory. Raises MemoryError."""
+    try:
+        return memoryview(mmap(-1, size))
+    except OSError as error:
+        raise MemoryError(f"no room for {size:,} bytes") from error
 
 
 def _write_to_disk(path: str, pieces: Iterable[bytes | memoryview]) -> None:
