@@ -20,6 +20,7 @@ def work_at_low_priority() -> None:
     if sys.platform != "linux":
         return
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
     except OSError as error:  # a sandbox may refuse it; the work is done all the same
         log.info("a thread keeps its priority", thread=threading.current_thread().name, error=str(error))

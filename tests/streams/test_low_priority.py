@@ -12,11 +12,13 @@ from streams.low_priority import NICENESS, work_at_low_priority
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="priorities are a whole process's elsewhere")
 
 
-def niceness_of_a_thread_that_gives_way() -> int:
-    """The niceness of a thread of its own at its end."""
+def niceness_of_a_thread_that_gives_way(before: int = 0) -> int:
+    """The niceness of a thread of its own at its end. before: as much more than ours it begins with."""
     found: list[int] = []
 
     def run() -> None:
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + before)
         work_at_low_priority()
         found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
@@ -31,6 +33,13 @@ def test_the_thread_gives_way_and_the_rest_of_the_process_does_not() -> None:
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     assert niceness_of_a_thread_that_gives_way() == max(own, NICENESS)
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+
+
+@on_linux
+def test_one_that_gives_way_more_already_stays_as_it_is() -> None:
+    """As in a worker that was started with `nice`."""
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert niceness_of_a_thread_that_gives_way(before=NICENESS + 5) == min(19, own + NICENESS + 5)
 
 
 @on_linux
