@@ -76,17 +76,14 @@ def judged(before: Memory | None, now: Reading, patience: float = PATIENCE) -> t
     at_work = {topic for topic, (_, since) in restoring.items() if now.at - since < RESTORE_PATIENCE}
     waiting = None if now.settled else now.at if excused or before.waiting is None else before.waiting
     still: dict[TopicPartition, tuple[Progress, float]] = {}
-    hangs = []
     for place, progress in now.partitions.items():
-        end = (now.ends or {}).get(place, progress.reached)
-        if progress.committed >= progress.fetched and progress.reached >= end:
+        if progress.committed >= progress.fetched and progress.reached >= _end(place, progress, now):
             continue
         known, since = before.still.get(place, (progress, now.at))
         if excused or place[0] in at_work or _moved(known, progress):
             since = now.at
         still[place] = progress, since
-        if now.at - since >= patience:
-            hangs.append(_in_words(place, progress, end, now.at - since))
+    hangs = _named(still, now, patience)
     if waiting is not None and now.at - waiting >= patience:
         hangs.append(f"a rebalance did not end for {now.at - waiting:.0f} s")
     turns = None if now.turns is None or excused or not now.settled else (now.turns, now.at)
@@ -108,6 +105,22 @@ def _moved(before: Progress, now: Progress) -> bool:
     if now.committed != before.committed:
         return True
     return before.committed >= before.fetched and (now.fetched, now.reached) != (before.fetched, before.reached)
+
+
+def _end(place: TopicPartition, progress: Progress, now: Reading) -> int:
+    return (now.ends or {}).get(place, progress.reached)
+
+
+def _named(still: Mapping[TopicPartition, tuple[Progress, float]], now: Reading, patience: float) -> list[str]:
+    """Where a partition hangs, all that have stood for half as long are named with it: one whose batch is stuck has
+    fetched once more, and so begun to stand later, than one that waits behind it."""
+    if all(now.at - since < patience for _, since in still.values()):
+        return []
+    return [
+        _in_words(place, progress, _end(place, progress, now), now.at - since)
+        for place, (progress, since) in still.items()
+        if now.at - since >= patience / 2
+    ]
 
 
 def _in_words(place: TopicPartition, progress: Progress, end: int, seconds: float) -> str:

@@ -41,6 +41,27 @@ def test_what_was_fetched_and_never_gets_into_sql_hangs_after_a_while() -> None:
     assert found == "t/0: SQL stays at offset 100, although records before 150 were fetched, for 120 s"
 
 
+def test_what_has_stood_for_a_shorter_while_is_named_with_what_hangs() -> None:
+    """The first of two partitions got its only batch to the stuck thread one look after the watch began."""
+    batch, behind, moving = ("t", 0), ("t", 1), ("t", 2)
+    readings = [
+        replace(
+            reading(at),
+            partitions={
+                batch: Progress(0, 0 if at == 0 else 4, 0 if at == 0 else 4),
+                behind: Progress(0, 0, 0),
+                moving: Progress(int(at), 200, 200),
+            },
+            ends={batch: 4, behind: 16, moving: 200},
+        )
+        for at in every(5, PATIENCE)
+    ]
+    assert hangs(*readings) == [
+        "t/0: SQL stays at offset 0, although records before 4 were fetched, for 115 s",
+        "t/1: nothing is fetched from offset 0 on, although the log ends at 16, for 120 s",
+    ]
+
+
 def test_more_that_is_fetched_does_not_hide_that_nothing_gets_into_sql() -> None:
     assert hangs(*(reading(at, Progress(100, 150 + int(at), 150 + int(at))) for at in every(5, PATIENCE)))
 
