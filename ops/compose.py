@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from ops.settings import Settings
 from storage.database import Database, DatabaseUnavailable
 from storage.redis_views import RedisViews
 from storage.registry import CorruptModel, ModelRecord, ModelRegistry
-from streams import partition_watch, verdicts
+from streams import drift_watch, partition_watch, threshold_watch, verdicts
 from streams.batch import OwnedPartition, Processor
 from streams.batch_size import BatchSize
 from streams.commit import CommitResult, Committer
@@ -120,6 +121,7 @@ def build_flow(
     models.look()  # before the first batch: a shadow, and the way back from a model that fails at once
     verdict_watch = VerdictWatch(database, utc_now)
     flow: Flow
+    partitions: PartitionWatch
 
     def wait(failures: int, error: DatabaseUnavailable) -> None:
         flow.on_database_away(failures, error)
@@ -186,16 +188,17 @@ def build_flow(
             on_failure=lambda error: flow.on_failure(error),
         )
 
+    watch = partial(Periodic, metrics=metrics)
     flow = Flow(
         background=[
-            Periodic("model-watch", ASK_SECONDS, models.look),
-            Periodic("label-watch", LOOK_SECONDS, labels.look),
-            Periodic("verdict-watch", verdicts.LOOK_SECONDS, verdict_watch.look),
-            thresholds,
-            drift,
+            watch("model-watch", ASK_SECONDS, models.look),
+            watch("label-watch", LOOK_SECONDS, labels.look),
+            watch("verdict-watch", verdicts.LOOK_SECONDS, verdict_watch.look),
+            watch("threshold-watch", threshold_watch.LOOK_SECONDS, thresholds.look, wake=thresholds.wake),
+            watch("drift-watch", drift_watch.LOOK_SECONDS, drift.look),
+            watch("partition-watch", partition_watch.LOOK_SECONDS, lambda: partitions.look()),
             *recommending.background,
             *state.snapshots.values(),
-            Periodic("partition-watch", partition_watch.LOOK_SECONDS, lambda: partitions.look()),
         ],
         database=database,
         kafka=kafka,
@@ -212,7 +215,7 @@ def build_flow(
         owner_name=worker,
         start_latest=settings.start_from == "latest",
         keyed=[transactions, engagements],
-        warnings=lambda: [*recommending.warnings(), *state.warnings()],
+        warnings=recommending.warnings,
     )
     partitions = PartitionWatch(
         database, flow.assigned, flow.take_again, time.monotonic, patience=2 * settings.session_timeout_seconds + 5

@@ -73,8 +73,8 @@ def build_recommendations(
         rules.floor,
     )
     background = [
-        Periodic("policy-watch", ASK_SECONDS, policies.look),
-        Periodic("catalogue-watch", LOOK_SECONDS, catalogue.look),
+        Periodic("policy-watch", ASK_SECONDS, policies.look, metrics),
+        Periodic("catalogue-watch", LOOK_SECONDS, catalogue.look, metrics),
     ]
     items = ItemsProcessor(rows, limits, metrics)
 

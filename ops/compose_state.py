@@ -1,7 +1,7 @@
 """What keeps the state of accounts and users beyond memory: from settings to the snapshots and the cold tier of both
 topics. Composition only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from models.residents import Kept
@@ -39,9 +39,6 @@ class StatePart:
     def snapshots(self) -> Mapping[str, Snapshots]:
         """By topic: threads to be run, and told of commits."""
         return self._snapshots
-
-    def warnings(self) -> Sequence[str]:
-        return [warning for snapshots in self._snapshots.values() for warning in snapshots.warnings]
 
 
 def slots_to_reserve(settings: Settings) -> int:

@@ -127,9 +127,9 @@ def _work(
 
 
 @contextmanager
-def _making_days(database: Database) -> Iterator[None]:
+def _making_days(database: Database, metrics: FlowMetrics) -> Iterator[None]:
     """Now and once an hour."""
-    periodic = Periodic("day-partitions", DAYS_SECONDS, lambda: make_days(database))
+    periodic = Periodic("day-partitions", DAYS_SECONDS, lambda: make_days(database), metrics)
     with suppress(DatabaseUnavailable):  # partitions can wait, the rows of their days find a place
         make_days(database)
     periodic.start()
@@ -243,8 +243,9 @@ async def _serve(
     if stopping.is_set():
         return
     gc.freeze()
-    watchdog = Periodic("watchdog", LOOK_SECONDS, build_watchdog(flow, kafka, database, metrics, refusals).look)
-    with _making_days(database):
+    look = build_watchdog(flow, kafka, database, metrics, refusals).look
+    watchdog = Periodic("watchdog", LOOK_SECONDS, look, metrics)
+    with _making_days(database, metrics):
         flow.start()
         watchdog.start()
         try:

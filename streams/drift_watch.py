@@ -1,11 +1,10 @@
-"""Looks for drift beside the flow: the compute thread hands over a sample of what it scored, a thread compares it.
+"""Looks for drift beside the flow: the compute thread hands over a sample of what it scored, a watch compares it.
 
 Inputs and scores are compared with the training's by population stability, from this worker's sample of the last day;
 the level of scores by ADWIN, from what all workers counted. What drifted is recorded in SQL, where `headgate retrain`
 looks, and shows in the metrics.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from models.artifact import TrainedDetector
 from models.drift import REFERENCE_NOTE, Found, SampledInputs, level_changes
 from models.score_counts import MILLISECONDS_AN_HOUR, HourCounts, add_counts
 from models.scoring import ScoredBatch, Scorer
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
 from storage.drifts import DriftRecord, record_drifts
 from storage.score_sketches import sketches_from
 from streams.health import FlowMetrics
@@ -29,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 #: Every so many accepted events one is looked at.
 SAMPLE_EVERY = 20
-#: Samples of batches that wait for the thread; the oldest are dropped.
+#: Samples of batches that wait for a look; the oldest are dropped.
 MOST_WAITING = 2_000
 LOOK_SECONDS = 60.0
 #: Looks from one reading of all workers' counts to the next.
@@ -54,29 +53,17 @@ class DriftWatch:
         clock: Callable[[], datetime],
         *,
         worker: str,
-        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._clock = clock
         self._worker = worker
-        self._look_seconds = look_seconds
         self._in_use: tuple[str, TrainedDetector] | None = None
         self._waiting: deque[Sample] = deque(maxlen=MOST_WAITING)
         self._skip = 0
         self._sampled_model = ""
         self._inputs = SampledInputs({})
         self._looks = 0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drift-watch", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def sample(self, model: str, scorer: Scorer, scored: ScoredBatch) -> None:
         """On the compute thread, for each batch."""
@@ -149,10 +136,3 @@ class DriftWatch:
             log.warning(
                 "drift", model=model, detector=record.detector, subject=record.subject, value=round(record.value, 3)
             )
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._look_seconds):
-            try:
-                self.look()
-            except DatabaseUnavailable as error:
-                log.warning("cannot look for drift", error=str(error))

@@ -32,7 +32,10 @@ RELAY_SECONDS = 1.0
 
 
 class Background(Protocol):
-    """A thread beside the flow."""
+    """A thread beside the flow. warnings: what a person should know although the flow works."""
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
 
     def start(self) -> None: ...
 
@@ -41,7 +44,7 @@ class Background(Protocol):
 
 class Flow:
     """start_latest: a partition that SQL has never seen starts at the log's end instead of its beginning. keyed: the
-    topics of which state is kept by key. warnings: what a person should know although the flow works."""
+    topics of which state is kept by key. warnings: as those of its background."""
 
     def __init__(
         self,
@@ -120,7 +123,11 @@ class Flow:
             "ready": settled and relays and self.failure is None,
             "worker": self._owner_name,
             "failure": None if self.failure is None else str(self.failure),
-            "warnings": [stopped.message for stopped in self._all_stopped()] + self._warnings(),
+            "warnings": [
+                *(stopped.message for stopped in self._all_stopped()),
+                *self._warnings(),
+                *(warning for thread in self._background for warning in thread.warnings),
+            ],
             "partitions": [
                 {
                     "topic": owner.claim.topic,

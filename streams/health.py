@@ -80,6 +80,12 @@ class FlowMetrics:
             ["sink"],
             registry=into,
         )
+        self._watch_failures = Counter(
+            "headgate_watch_failures_total",
+            "Times that a watch beside the stream had a bug: it is tried again, the stream goes on",
+            ["watch"],
+            registry=into,
+        )
         self._store_refusals = Counter(
             "headgate_store_refusals_total",
             "Times that the database or Redis refused us, or was not trusted: authentication, authorization, tls",
@@ -264,6 +270,9 @@ class FlowMetrics:
     def store_refused(self, store: str, reason: str) -> None:
         """store: database or redis."""
         self._store_refusals.labels(store, reason).inc()
+
+    def watch_failed(self, watch: str) -> None:
+        self._watch_failures.labels(watch).inc()
 
     def relay_failed(self, sink: str) -> None:
         self._relay_failures.labels(sink).inc()

@@ -1,4 +1,9 @@
-"""A thread that does the same thing every few seconds beside the flow, and rides out a database that is away."""
+"""A thread that does the same thing every few seconds beside the flow: a watch.
+
+Whatever goes wrong with it costs one turn: the flow goes on with what the watch last found. A database that is away is
+expected; anything else is a bug, which the log shows whole and a metric counts, and `warnings` tells until a turn
+succeeds.
+"""
 
 import threading
 from collections.abc import Callable
@@ -6,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from storage.database import DatabaseUnavailable
+from streams.health import FlowMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -13,25 +19,54 @@ STOP_SECONDS = 5.0
 
 
 class Periodic:
-    """A Background of the flow. Anything but an absent database that `act` raises ends the thread: a bug."""
+    """A Background of the flow. wake: whoever sets it has the next turn at once."""
 
-    def __init__(self, name: str, seconds: float, act: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        act: Callable[[], None],
+        metrics: FlowMetrics,
+        wake: threading.Event | None = None,
+    ) -> None:
+        self._name = name
         self._seconds = seconds
         self._act = act
-        self._stopping = threading.Event()
+        self._metrics = metrics
+        self._wake = wake or threading.Event()
+        self._bug: str | None = None
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [] if self._bug is None else [self._bug]
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            try:
-                self._act()
-            except DatabaseUnavailable as error:
-                log.warning("the database is away", thread=self._thread.name, error=str(error))
+        while True:
+            self._wake.wait(self._seconds)
+            self._wake.clear()
+            if self._stopping:
+                return
+            self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self._act()
+        except DatabaseUnavailable as error:
+            log.warning("the database is away", thread=self._name, error=str(error))
+        except Exception as error:  # a bug: the flow can do without a watch, but somebody has to know
+            log.exception("a watch has a bug; it is tried again", thread=self._name)
+            self._metrics.watch_failed(self._name)
+            self._bug = f"{self._name} fails, and nothing new comes from it: {error!r}"
+        else:
+            self._bug = None

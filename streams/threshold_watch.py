@@ -1,4 +1,4 @@
-"""The threshold in use, made from what all workers counted: a thread reads `score_sketches` about once a minute, the
+"""The threshold in use, made from what all workers counted: a watch reads `score_sketches` about once a minute, the
 compute thread takes the newest threshold between two batches.
 
 All workers come to the same threshold, since all read the same counts. A model begins with the threshold that it was
@@ -14,7 +14,7 @@ from models.alert_rule import AlertRule
 from models.live_threshold import ModelThresholds, rule_threshold
 from models.score_counts import MILLISECONDS_AN_HOUR, ScoreHistory
 from models.scoring import Scorer
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
 from storage.registry import ModelRegistry, UnknownModel
 from storage.score_sketches import sketches_from
 from streams.health import FlowMetrics
@@ -28,7 +28,8 @@ HOURS_AGAIN = 2
 
 
 class ThresholdWatch:
-    """alert_max_age: milliseconds; hours older than that do not change any more."""
+    """alert_max_age: milliseconds; hours older than that do not change any more. `wake` is set where a look is due at
+    once: a model is in use that was not before."""
 
     def __init__(
         self,
@@ -38,36 +39,23 @@ class ThresholdWatch:
         metrics: FlowMetrics,
         *,
         alert_max_age: int,
-        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._database = database
         self._registry = registry
         self._rule = rule
         self._metrics = metrics
         self._hours_again = alert_max_age // MILLISECONDS_AN_HOUR + HOURS_AGAIN
-        self._look_seconds = look_seconds
         self._history = ScoreHistory()
         self._in_use: ModelThresholds | None = None
         self._found: tuple[str, float] | None = None
         self._said: str | None = None
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="threshold-watch", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+        self.wake = threading.Event()
 
     def apply(self, model: str, scorer: Scorer) -> None:
         """Gives the scorer the newest threshold for this model, between two batches."""
         if self._in_use is None or self._in_use.model != model:
             self._in_use = ModelThresholds(model, scorer.model.threshold, None, scorer.model.notes)
-            self._wake.set()
+            self.wake.set()
         found = self._found
         scorer.use_threshold(found[1] if found is not None and found[0] == model else None)
 
@@ -116,12 +104,3 @@ class ThresholdWatch:
 
     def _opened_on(self, day: int) -> int:
         return sum(counts.opened for hour, counts in self._history.hours() if hour // 24 == day)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.look()
-            except DatabaseUnavailable as error:
-                log.warning("cannot look for the threshold", error=str(error))
-            self._wake.wait(self._look_seconds)
-            self._wake.clear()

@@ -39,7 +39,7 @@ class Watched:
         self.database = database
         self.metrics = FlowMetrics()
         self.now = noon()
-        self.watch = DriftWatch(database, self.metrics, lambda: self.now, worker="worker-1", look_seconds=0.02)
+        self.watch = DriftWatch(database, self.metrics, lambda: self.now, worker="worker-1")
         self.scorer = Scorer(model)
 
     def score(self, events: Events, model: str = "fraud:1") -> None:

@@ -36,7 +36,11 @@ def metrics() -> FlowMetrics:
 
 @pytest.fixture
 def flow(ownership: Ownership, metrics: FlowMetrics) -> Flow:
-    """Without services: nothing that these tests do asks for one."""
+    return without_services(ownership, metrics)
+
+
+def without_services(ownership: Ownership, metrics: FlowMetrics, **more: Any) -> Flow:
+    """Nothing that these tests do asks for one."""
     nothing: Any = None
     return Flow(
         database=nothing,
@@ -47,6 +51,7 @@ def flow(ownership: Ownership, metrics: FlowMetrics) -> Flow:
         metrics=metrics,
         owner_name="worker",
         clock=lambda: datetime(2026, 3, 14, tzinfo=UTC),
+        **more,
     )
 
 
@@ -55,6 +60,18 @@ def lags(metrics: FlowMetrics) -> dict[str, float]:
     lines = generate_latest(metrics.registry).decode().splitlines()
     shown = [line for line in lines if line.startswith("headgate_lag_records{")]
     return {line.split('partition="')[1].split('"')[0]: float(line.rpartition(" ")[2]) for line in shown}
+
+
+def test_health_tells_what_a_thread_beside_the_stream_has_to_say(metrics: FlowMetrics) -> None:
+    class Failing:
+        warnings = ("drift-watch fails",)
+
+        def start(self) -> None: ...
+
+        def stop(self) -> None: ...
+
+    health = without_services(Ownership(), metrics, background=[Failing()], warnings=lambda: ["no items"]).health()
+    assert (health["warnings"], health["failure"]) == (["no items", "drift-watch fails"], None)
 
 
 def test_the_lag_falls_when_sql_catches_up_though_nothing_more_is_fetched(

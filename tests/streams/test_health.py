@@ -59,6 +59,7 @@ def test_a_batch_without_records_is_no_batch_size(metrics: FlowMetrics) -> None:
         (lambda m: m.model_in_use(1), "model_version", {}),
         (lambda m: m.model_swapped("refused"), "model_swaps_total", {"outcome": "refused"}),
         (lambda m: m.relayed("redis", "alerts", 1), "relayed_total", {"sink": "redis", "outbox": "alerts"}),
+        (lambda m: m.watch_failed("drift-watch"), "watch_failures_total", {"watch": "drift-watch"}),
         (lambda m: m.relay_failed("redis"), "relay_failures_total", {"sink": "redis"}),
         (lambda m: m.store_refused("redis", "tls"), "store_refusals_total", {"store": "redis", "reason": "tls"}),
         (lambda m: m.database_failed(), "database_failures_total", {}),

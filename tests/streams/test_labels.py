@@ -137,7 +137,7 @@ def test_a_database_that_is_away_leaves_the_version_in_use(watched: Watched) -> 
 
 
 def test_the_watch_looks_by_itself(watched: Watched) -> None:
-    thread = Periodic("label-watch", 0.02, watched.watch.look)
+    thread = Periodic("label-watch", 0.02, watched.watch.look, watched.metrics)
     thread.start()
     try:
         wait_until("a version", lambda: watched.watch.take(watched.scorer) == "1", 10)

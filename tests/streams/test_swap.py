@@ -168,7 +168,7 @@ def test_a_model_with_another_reporting_limit_is_refused(champions: Champions, s
 def test_the_watch_finds_a_champion_by_itself_and_rides_out_an_absent_registry(
     champions: Champions, scorer: Scorer
 ) -> None:
-    thread = Periodic("watch", 0.02, sometimes_away(champions.watch.look))
+    thread = Periodic("watch", 0.02, sometimes_away(champions.watch.look), champions.metrics)
     thread.start()
     try:
         champions.promoted(untrained(hidden=12))

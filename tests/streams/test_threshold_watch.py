@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.registry import ModelRegistry
 from storage.score_sketches import add_to_sketches
 from streams.health import FlowMetrics
+from streams.periodic import Periodic
 from streams.score_counting import sketch_hours
 from streams.threshold_watch import ThresholdWatch
 from tests.deployment import wait_until
@@ -42,7 +43,7 @@ class Watched:
                 clock=lambda: datetime(2026, 11, 26, tzinfo=UTC),
             )
         self.scorer = Scorer(untrained(threshold=0.7))
-        self.watch = ThresholdWatch(database, registry, rule, self.metrics, alert_max_age=24 * HOUR, look_seconds=0.02)
+        self.watch = ThresholdWatch(database, registry, rule, self.metrics, alert_max_age=24 * HOUR)
         self.all = ScoreHistory()
         self.until = 0
 
@@ -126,10 +127,11 @@ def test_where_a_rule_cannot_say_the_registered_threshold_stays(
     assert watched.threshold() == 0.7
 
 
-def test_the_watch_looks_by_itself_once_a_model_is_in_use(watched: Watched) -> None:
+def test_a_model_that_is_new_in_use_is_looked_at_at_once(watched: Watched) -> None:
     watched.count(0, range(DAY_AND_HALF), seed=1)
-    watched.watch.start()
+    an_hour_away = Periodic("threshold-watch", 3600, watched.watch.look, watched.metrics, wake=watched.watch.wake)
+    an_hour_away.start()
     try:
         wait_until("a threshold", lambda: watched.threshold() != 0.7, 10)
     finally:
-        watched.watch.stop()
+        an_hour_away.stop()
