@@ -5,6 +5,7 @@ the level of scores by ADWIN, from what all workers counted. What drifted is rec
 looks, and shows in the metrics.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 #: Every so many accepted events one is looked at.
 SAMPLE_EVERY = 20
-#: Samples of batches that wait for a look; the oldest are dropped.
-MOST_WAITING = 2_000
+#: Sampled events that wait for a look, 70 MB of them: some 70,000 events a second. The oldest are dropped.
+MOST_WAITING = 250_000
 LOOK_SECONDS = 60.0
 #: Looks from one reading of all workers' counts to the next.
 LOOKS_AN_HOUR = 60
@@ -43,6 +44,29 @@ class Sample:
     features: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float64]
     occurred_at: npt.NDArray[np.int64]
+
+
+class WaitingSamples:
+    """Put in by one thread, taken out by another; at most so many events in all."""
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        self._most = most
+        self._samples: deque[Sample] = deque()
+        self._events = 0
+        self._lock = threading.Lock()
+
+    def put(self, sample: Sample) -> None:
+        with self._lock:
+            self._samples.append(sample)
+            self._events += len(sample.scores)
+            while self._events > self._most and len(self._samples) > 1:
+                self._events -= len(self._samples.popleft().scores)
+
+    def take(self) -> list[Sample]:
+        """All of them, the oldest first."""
+        with self._lock:
+            taken, self._samples, self._events = self._samples, deque(), 0
+        return list(taken)
 
 
 class DriftWatch:
@@ -59,7 +83,7 @@ class DriftWatch:
         self._clock = clock
         self._worker = worker
         self._in_use: tuple[str, TrainedDetector] | None = None
-        self._waiting: deque[Sample] = deque(maxlen=MOST_WAITING)
+        self._waiting = WaitingSamples()
         self._skip = 0
         self._sampled_model = ""
         self._inputs = SampledInputs({})
@@ -75,7 +99,7 @@ class DriftWatch:
         if len(places):
             rows = accepted[places]
             features = scored.built.features[places]
-            self._waiting.append(Sample(model, features, scored.score[rows], scored.events.occurred_at[rows]))
+            self._waiting.put(Sample(model, features, scored.score[rows], scored.events.occurred_at[rows]))
 
     def look(self) -> None:
         """Compares what was sampled since the last look, and once an hour what was counted. Raises
@@ -96,8 +120,7 @@ class DriftWatch:
         if model != self._sampled_model:
             self._sampled_model, self._looks = model, 0
             self._inputs = SampledInputs(detector.notes.get(REFERENCE_NOTE, {}))
-        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        samples = [sample for sample in waiting if sample.model == model]
+        samples = [sample for sample in self._waiting.take() if sample.model == model]
         if not samples:
             return
         # All at once: small batches leave thousands of samples, and each would keep Python's lock from the stream.

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from models.artifact import TrainedDetector
@@ -16,7 +18,7 @@ from models.scoring import Scorer
 from storage.database import Database
 from storage.score_sketches import add_to_sketches
 from storage.tables import Drift
-from streams.drift_watch import SAMPLE_EVERY, DriftWatch
+from streams.drift_watch import SAMPLE_EVERY, DriftWatch, Sample, WaitingSamples
 from streams.health import FlowMetrics
 from streams.score_counting import sketch_hours
 from tests.models.budget_traffic import FIRST_DAY, Traffic
@@ -128,9 +130,26 @@ def test_every_so_many_accepted_events_one_is_sampled_whatever_the_batches(past:
     for size in (1, 7, 13, 200, 3, 41, 135):
         watch.sample("fraud:1", scorer, scorer.score(past.take(np.arange(first, first + size))))
         first += size
-    sizes = [len(sample.scores) for sample in watch._waiting]
-    assert sum(sizes) == first // SAMPLE_EVERY
-    assert all(sample.features.shape == (len(sample.scores), len(FEATURES)) for sample in watch._waiting)
+    waiting = watch._waiting.take()
+    assert sum(len(sample.scores) for sample in waiting) == first // SAMPLE_EVERY
+    assert all(sample.features.shape == (len(sample.scores), len(FEATURES)) for sample in waiting)
+
+
+def sample_of(number: int, events: int) -> Sample:
+    return Sample(str(number), np.zeros((events, 3), np.float32), np.zeros(events), np.zeros(events, np.int64))
+
+
+@given(sizes=st.lists(st.integers(1, 12)))
+def test_of_more_samples_than_may_wait_the_newest_stay_whatever_the_batches(sizes: list[int]) -> None:
+    waiting = WaitingSamples(most=20)
+    for number, events in enumerate(sizes):
+        waiting.put(sample_of(number, events))
+    kept = waiting.take()
+    assert [sample.model for sample in kept] == [str(number) for number in range(len(sizes))][len(sizes) - len(kept) :]
+    assert sum(len(sample.scores) for sample in kept) <= 20
+    one_more = sum(sizes[len(sizes) - len(kept) - 1 :])
+    assert len(kept) == len(sizes) or one_more > 20
+    assert waiting.take() == []
 
 
 def test_however_many_batches_a_sample_came_in_it_is_counted_at_once_for_each_hour(
