@@ -22,6 +22,8 @@ Health = Callable[[], Mapping[str, Any]]
 #: For a client to send its next bytes, or to take ours.
 CLIENT_SECONDS = 10.0
 MOST_CLIENTS = 64
+#: How often the thread looks whether it is to end; Python's own half second would keep a worker's end waiting.
+STOP_SECONDS = 0.1
 
 
 class CannotListen(Exception):
@@ -78,7 +80,9 @@ class HealthServer:
                 "end what listens there, or set another port"
             ) from error
         ReadinessMetric(registry).follow(health)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_SECONDS,), name="health", daemon=True
+        )
         self.url = f"http://{host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> "HealthServer":
