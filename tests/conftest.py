@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import psycopg
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import make_url
@@ -41,6 +42,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # How long an example takes says nothing on a machine that others share.
 settings.register_profile("without-deadlines", deadline=None)
 settings.load_profile("without-deadlines")
+# As ops/logging.py has it: tracebacks that show every variable take seconds each.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 FAULTS = "tests/faults/"
 SERVICE_FIXTURES = {

@@ -193,6 +193,7 @@ def preferences(network: PolicyNetwork) -> Tensor:
         return (network.query(torch.zeros(1, CONFIG.hidden)) @ vectors.T).softmax(1)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("worth", "best"), [(3.0, True), (-3.0, False)])
 def test_updates_raise_what_pays_and_lower_what_is_disliked(worth: float, best: bool) -> None:
     learner, batch = Learner(new_network(), ITEMS, 0.01), one_item_pays(worth)

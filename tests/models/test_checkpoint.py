@@ -53,6 +53,7 @@ def trained(past: History, kept: Kept | None = None, config: TrainingConfig = CO
     return train(past.labelled, config, lambda stage, share: None, checkpoints=kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 3, 4])
 def test_a_training_killed_after_an_epoch_goes_on_to_the_same_bytes(
     past: History, uninterrupted: bytes, epoch: int
@@ -92,6 +93,7 @@ def test_a_checkpoint_of_another_configuration_is_ignored(
     assert "it is of another training" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_history_is_ignored(past: History, caplog: pytest.LogCaptureFixture) -> None:
     other = history(3_000, accounts=100, days=20, seed=7, frauds=0.03)
     kept = Kept(until=1)

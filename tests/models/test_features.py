@@ -185,6 +185,7 @@ def test_buckets_are_told_apart_and_0_is_what_is_not_given() -> None:
 # Laws.
 
 
+@pytest.mark.slow
 @given(logs(), cuts)
 def test_features_and_state_do_not_depend_on_how_the_log_is_cut(events: Events, places: list[int]) -> None:
     whole, expected = built_from([events])
@@ -202,6 +203,7 @@ def test_an_account_with_hundreds_of_events_in_a_batch_is_built_as_one_by_one() 
     assert_same_state(whole, single, events)
 
 
+@pytest.mark.slow
 @given(logs(partitions=3))
 def test_several_partitions_in_one_batch_give_what_each_gives_alone(events: Events) -> None:
     builder, together = built_from([events])

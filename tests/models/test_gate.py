@@ -120,6 +120,7 @@ def test_exchanging_the_models_turns_the_interval_around_and_the_order_of_rows_d
         assert (one.low, one.high) == pytest.approx((three.low, three.high))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("worse", "true_loss"), [(0.0, 0.0), (0.05, 0.020)])
 def test_a_challenger_at_the_bound_is_hardly_ever_promoted(worse: float, true_loss: float) -> None:
     """Its true loss is the margin itself (measured on five million events), so each promotion is a false one: 2.5 of

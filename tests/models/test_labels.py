@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_no_label_is_seen_before_it_is_known() -> None:
     assert (before[~early] != after[~early]).any()
 
 
+@pytest.mark.slow
 def test_a_fraud_whose_label_comes_late_counts_as_legitimate_until_then() -> None:
     past = history(4_000, merchants=20, days=LATER_DAYS, frauds=0.05, seed=3)
     horizon = timedelta(days=7)

@@ -153,6 +153,7 @@ def test_what_nobody_looked_at_and_what_a_look_found_are_limits(result: Training
     assert "The data was found to have a fault: amount alone tells frauds" in limits(card(result, marked))
 
 
+@pytest.mark.slow
 def test_without_a_known_fraud_the_card_says_that_nothing_was_measured() -> None:
     unknown = LabelledHistory.matured(PAST.events, np.full(len(KNOWN), -1, np.int8))
     found = train(unknown, CONFIG, lambda stage, share: None)

@@ -37,6 +37,7 @@ def test_scores_do_not_depend_on_how_the_log_is_cut(events: Events, places: list
     assert_alike(scores_of(Scorer(MODEL, initial_capacity=1), cut(events, places)), expected)
 
 
+@pytest.mark.slow
 def test_an_account_with_hundreds_of_events_in_a_batch_scores_as_one_at_a_time() -> None:
     events = busy_log()
     assert len(set(events.account_id)) >= NARROW_WAVE

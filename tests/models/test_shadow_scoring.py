@@ -19,6 +19,7 @@ def assert_alike(one: np.ndarray, other: np.ndarray) -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(logs(most=80), st.floats(0, 1), st.lists(st.integers(0, 80), max_size=4))
 def test_a_shadow_scores_as_the_model_would_that_takes_over_at_its_start(
     events: Events, share: float, places: list[int]

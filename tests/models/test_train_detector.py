@@ -106,6 +106,7 @@ def test_labels_teach_to_find_the_frauds_of_another_time(trained: TrainingResult
     assert found > 0.8  # by chance: the share of frauds, 0.05
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_slice_that_was_not_trained_on(trained: TrainingResult) -> None:
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
     begin = validation_begin(past.events.occurred_at, past.labels, 0.25)
@@ -124,6 +125,7 @@ def test_the_figures_are_those_of_the_slice_that_was_not_trained_on(trained: Tra
     assert low < trained.metrics["average_precision"] < high
 
 
+@pytest.mark.slow
 def test_the_threshold_keeps_to_the_alert_budget(trained: TrainingResult) -> None:
     past = history(12_000, accounts=300, days=30, seed=2, frauds=0.03)
     later = past.events.occurred_at > validation_begin(past.events.occurred_at, past.labels, 0.25)
@@ -133,6 +135,7 @@ def test_the_threshold_keeps_to_the_alert_budget(trained: TrainingResult) -> Non
     assert trained.metrics["events_per_day"] == pytest.approx(len(past.events) / 30, rel=0.1)
 
 
+@pytest.mark.slow
 def test_more_expected_traffic_raises_the_threshold(past: History) -> None:
     busy = train(past.labelled, replace(QUICK, alerts_per_day=10, events_per_day=100), silent)
     quiet = train(
@@ -143,6 +146,7 @@ def test_more_expected_traffic_raises_the_threshold(past: History) -> None:
     assert busy.model.threshold < quiet.model.threshold
 
 
+@pytest.mark.slow
 def test_without_labels_large_amounts_rank_high() -> None:
     past = history(6_000, accounts=150, days=30, seed=3, frauds=0.02)
     result = train(LabelledHistory.matured(past.events, unlabelled(past.events)), replace(QUICK, hidden=16), silent)
@@ -230,6 +234,7 @@ def test_training_without_a_budget_never_looks_at_the_clock_to_stop(past: Histor
     assert result.metrics["epochs"] == QUICK.epochs
 
 
+@pytest.mark.slow
 def test_the_speed_counts_the_events_and_seconds_of_the_epochs_alone(past: History) -> None:
     now = [0.0]
 

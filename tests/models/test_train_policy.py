@@ -58,6 +58,7 @@ def test_a_trained_policy_reads_back_and_knows_nothing_of_ids_that_never_occurre
     assert set(torch.nonzero(trained)[:, 0].tolist()) == set(BUCKETS.tolist())
 
 
+@pytest.mark.slow
 def test_the_same_history_gives_the_same_bytes_and_another_seed_others(result: PolicyTrainingResult) -> None:
     assert train_policy(HISTORY, CONFIG, silent).model.to_bytes() == result.model.to_bytes()
     other = train_policy(HISTORY, replace(CONFIG, seed=1), silent)
@@ -71,6 +72,7 @@ def ticking() -> Iterator[float]:
         yield second
 
 
+@pytest.mark.slow
 def test_a_history_with_pictures_gives_the_same_bytes_again() -> None:
     config = replace(CONFIG, look_epochs=1, click_epochs=1, actor_epochs=1)
     assert (

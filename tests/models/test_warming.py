@@ -61,6 +61,7 @@ def test_what_the_rings_held_before_a_batch_can_be_read_after_it(events: Events,
     assert np.array_equal(found.categories, expected.categories)
 
 
+@pytest.mark.slow
 @given(logs(most=80), st.floats(0, 1), st.floats(0, 1))
 def test_a_batch_scored_again_is_scored_as_if_the_model_had_been_replaced_before_it(
     events: Events, share: float, of_rest: float
@@ -81,6 +82,7 @@ def test_a_batch_scored_again_is_scored_as_if_the_model_had_been_replaced_before
     np.testing.assert_allclose(again.score(after).score, replaced.score(after).score, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @given(logs(most=80), st.floats(0, 1), st.lists(st.integers(0, 80), max_size=4))
 def test_what_a_replacement_scores_does_not_depend_on_who_scored_before_nor_on_the_cut(
     events: Events, share: float, places: list[int]

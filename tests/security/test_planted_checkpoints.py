@@ -55,6 +55,7 @@ def plant_a_checkpoint(past: History, folder: Path) -> None:
     CheckpointFile(str(folder), "run", b"").save(safetensors.torch.save(blind, {"headgate": told}))
 
 
+@pytest.mark.slow
 def test_a_planted_checkpoint_is_refused_and_the_training_begins_anew(
     past: History, honest: bytes, tmp_path: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_a_planted_checkpoint_is_refused_and_the_training_begins_anew(
     assert trained(past, CheckpointFile(str(tmp_path), "run", KEY)) == honest
 
 
+@pytest.mark.slow
 def test_without_the_hmac_a_planted_checkpoint_decides_what_is_trained(
     past: History, honest: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +72,7 @@ def test_without_the_hmac_a_planted_checkpoint_decides_what_is_trained(
     assert trained(past, CheckpointFile(str(tmp_path), "run", KEY)) != honest
 
 
+@pytest.mark.slow
 def test_its_own_checkpoint_leads_to_the_same_model(past: History, honest: bytes, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         trained(past, CutOff(str(tmp_path), "run", KEY))

@@ -100,6 +100,7 @@ def test_what_is_not_one_each_is_refused(database: Database) -> None:
         write_cold_states(connection, 1, 0, ["a", "b"], np.array([1]), [b"", b""], LAYOUT)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     versions=st.lists(st.tuples(st.sampled_from(["a", "b", "ä", "'\"\\", "😀"]), st.integers(1, 30)), unique=True),

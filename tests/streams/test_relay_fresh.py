@@ -125,6 +125,7 @@ def test_a_sink_that_is_away_for_long_fills_no_memory(database: Database, rows: 
 Batches = st.lists(st.tuples(st.lists(st.booleans(), max_size=4), st.booleans()), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=Batches, refused=st.sets(st.integers(1, 6)))

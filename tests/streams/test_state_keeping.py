@@ -180,6 +180,7 @@ def bounded(database: Database, folder: Path, most_resident: int = 12) -> Detect
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_worker_that_is_killed_again_and_again_scores_as_one_that_never_was(
     database: Database, tmp_path: Path, seed: int
@@ -238,6 +239,7 @@ def slates_of(shop: Shop) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text(SLATES), {"generation": generation})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_users_of_a_worker_that_is_killed_again_and_again_are_answered_as_those_of_one_that_never_was(
     database: Database, stocked: None, tmp_path: Path, seed: int
@@ -285,6 +287,7 @@ def state_of_users(shop: Shop) -> dict[str, Any]:
     return {"popular": shop.recommender._popularity.of_all(ITEMS)}
 
 
+@pytest.mark.slow
 def test_a_model_that_comes_back_finds_no_states_of_its_first_time(database: Database, tmp_path: Path) -> None:
     """The snapshot is from then; what was activated since builds them from the rings."""
     calm, shaken = undisturbed(database), bounded(database, tmp_path, most_resident=1_000)
@@ -329,6 +332,7 @@ def offsets_named(database: Database, partition: int = 0) -> list[int]:
         return [row[0] for row in rows]
 
 
+@pytest.mark.slow
 def test_of_a_torn_snapshot_the_one_before_is_used(database: Database, tmp_path: Path) -> None:
     calm, shaken = undisturbed(database), bounded(database, tmp_path)
     parts = some_batches(40)
@@ -354,6 +358,7 @@ def test_the_snapshot_that_is_begun_with_is_the_newest_that_sql_has_passed(datab
     assert manifest.next_offset == newest
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_another_layout_is_refused_and_the_log_folded(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +377,7 @@ def test_a_snapshot_of_another_layout_is_refused_and_the_log_folded(
     assert shaken.bench.snapshots.warnings == []
 
 
+@pytest.mark.slow
 def test_without_any_file_the_log_is_folded_although_states_of_later_lie_in_sql(
     database: Database, tmp_path: Path
 ) -> None:
@@ -486,6 +492,7 @@ def test_a_restore_waits_for_snapshots_that_hold_what_was_pruned(database: Datab
     assert manifest.next_offset == offsets_named(database)[0]
 
 
+@pytest.mark.slow
 def test_a_folder_that_takes_no_files_is_told_of_and_the_next_snapshot_holds_all(
     database: Database, tmp_path: Path
 ) -> None:
@@ -522,6 +529,7 @@ def test_a_copy_that_came_to_nothing_leaves_no_states_in_memory(database: Databa
     assert rows() is None
 
 
+@pytest.mark.slow
 def test_who_leaves_while_no_snapshot_can_be_made_is_not_remembered_for_ever(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,6 +551,7 @@ def test_who_leaves_while_no_snapshot_can_be_made_is_not_remembered_for_ever(
     assert_same_results(shaken, calm)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_that_the_next_base_needs_makes_a_base_of_memory(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -560,6 +569,7 @@ def test_a_damaged_file_that_the_next_base_needs_makes_a_base_of_memory(
     assert_same_results(shaken, calm)
 
 
+@pytest.mark.slow
 def test_deltas_are_merged_into_a_new_base_and_files_of_no_snapshot_are_removed(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +672,7 @@ def test_a_zombie_names_no_snapshot(database: Database, tmp_path: Path) -> None:
     assert offsets_named(database) == []
 
 
+@pytest.mark.slow
 def test_what_a_rebalance_cut_off_is_in_the_next_snapshot(database: Database, tmp_path: Path) -> None:
     """The state is kept, as nobody else had the partition; so what was copied before must not be missing."""
     calm, worker = undisturbed(database), bounded(database, tmp_path, most_resident=1_000)
@@ -698,6 +709,7 @@ def test_a_thread_names_a_snapshot_once_it_is_told_of_the_commit(database: Datab
         worker.bench.snapshots.stop()
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_replaced_removes_no_file_of_its_successor(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -749,6 +761,7 @@ def test_copies_are_made_when_their_time_has_come(database: Database, tmp_path: 
     assert not copied(1_000, 0)  # nothing moved
 
 
+@pytest.mark.slow
 def test_copies_of_a_workers_partitions_lie_apart(database: Database, tmp_path: Path) -> None:
     """One after another at once, they would keep the stream waiting several times in a row."""
     rules = StateRules(SnapshotFiles(str(tmp_path)), Cadence(seconds=30.0, offsets=1_000))

@@ -96,6 +96,7 @@ def knowledge_by_hand() -> Callable[[int], MerchantKnowledge]:
     return lambda moment: version(moment // DAY * DAY)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_worker_that_takes_each_model_over_at_its_time() -> None:
     trainer = LabelReader(made=lambda number: untrained(seed=number))
     result = replayed(trainer=trainer)
@@ -119,6 +120,7 @@ def test_scores_are_those_of_a_worker_that_takes_each_model_over_at_its_time() -
     assert np.nanstd(result.score) > 0.01
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_on_what_had_happened_and_matured_by_then() -> None:
     trainer = LabelReader()
     replayed(trainer=trainer)
@@ -151,6 +153,7 @@ def test_a_label_changes_no_score_threshold_or_alert_before_it_is_known(day: int
         np.testing.assert_array_equal(getattr(one, name)[before], getattr(other, name)[before])
 
 
+@pytest.mark.slow
 def test_a_label_that_is_known_in_time_changes_what_is_scored_after_the_next_training() -> None:
     moment = training_times(TIMES, OPTIONS)[1]
     changed = FRAUD.copy()
@@ -161,6 +164,7 @@ def test_a_label_that_is_known_in_time_changes_what_is_scored_after_the_next_tra
     assert one.passes[0] == other.passes[0]
 
 
+@pytest.mark.slow
 def test_events_before_the_first_model_have_no_score_and_raise_nothing() -> None:
     result = replayed()
     before = training_times(TIMES, OPTIONS)[0] > TIMES
@@ -173,6 +177,7 @@ def test_events_before_the_first_model_have_no_score_and_raise_nothing() -> None
     assert result.model_names[-1] == result.models[-1] == "fraud:7"
 
 
+@pytest.mark.slow
 def test_flagged_events_of_an_account_fold_into_the_alert_that_is_open() -> None:
     result = replayed(options=replace(OPTIONS, fold_within=DAY))
     assert result.flagged.sum() > result.opened.sum() > 0
@@ -227,6 +232,7 @@ def test_a_training_that_is_refused_is_tried_again_at_the_next_turn() -> None:
     assert (np.isfinite(result.score) == (result.passes[1].at <= TIMES)).all()
 
 
+@pytest.mark.slow
 def test_labels_judge_a_first_model_that_was_shown_none_as_soon_as_they_come() -> None:
     early = replace(OPTIONS, retrain_from=timedelta(days=3))
     trainer = LabelReader()
@@ -235,6 +241,7 @@ def test_labels_judge_a_first_model_that_was_shown_none_as_soon_as_they_come() -
     assert [one.decision for one in result.passes[:3]] == ["first model", "promote", "promote"]
 
 
+@pytest.mark.slow
 def test_a_repeated_event_has_no_score_and_no_alert() -> None:
     rows = np.sort(np.append(np.arange(len(TIMES)), 1_500))
     result = replayed(FRAUD[rows], events=PAST.events.take(rows))

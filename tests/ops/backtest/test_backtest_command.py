@@ -51,6 +51,7 @@ def write_files(folder: Path, suffix: str, *, frauds_only: bool) -> tuple[str, s
     return str(paths[0]), str(paths[1])
 
 
+@pytest.mark.slow
 def test_predictions_and_report_come_from_csv_or_parquet_with_all_labels_or_frauds_alone(tmp_path: Path) -> None:
     found = []
     for suffix, frauds_only in ((".csv", True), (".parquet", False)):

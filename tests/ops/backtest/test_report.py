@@ -113,6 +113,7 @@ def test_wilsons_interval_is_the_published_one() -> None:
     np.testing.assert_allclose(high, [0.2775, 0.7634], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_report_holds_the_figures_and_its_plots_and_needs_no_network(tmp_path: Path) -> None:
     result = invented()
     found = figures(result)

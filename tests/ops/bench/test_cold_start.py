@@ -63,6 +63,7 @@ def test_the_history_has_the_exact_propensities_of_what_was_shown(world: World) 
     assert asking == [f"user-{user}" for user in slates.user.tolist()]
 
 
+@pytest.mark.slow
 def test_it_measures_each_seed_and_draws_what_the_encoder_groups(tmp_path: Path) -> None:
     picture, seen = tmp_path / "groups.png", list[float]()
     found = run_cold_start(

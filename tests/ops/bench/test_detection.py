@@ -87,6 +87,7 @@ def test_the_service_trains_at_the_beginning_of_each_folds_test_days_with_labels
     assert options().rules.label_horizon.days == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_service_scores_everything_from_its_first_model_on_and_better_than_chance(labelled: bool) -> None:
     data = handbook_transactions(HandbookConfig(customers=60, terminals=400, days=30))

@@ -58,6 +58,7 @@ def with_labels_from(data: HandbookTransactions, day: int) -> HandbookTransactio
     return HandbookTransactions(data.seconds, data.customer, data.terminal, data.amount, scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", [xgboost_scores, trees_of_folds, river_logistic_regression])
 def test_labels_count_a_week_after_their_transaction_and_not_before(
     baseline: Baseline, data: HandbookTransactions, features: Floats

@@ -88,6 +88,7 @@ def test_the_scores_that_are_compared_differ_by_far_more_than_may_be() -> None:
     assert scores.std() > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "by"), [(Forgetful, r"\d\.\de-0[1-3]"), (Undefined, "nan")])
 def test_scores_other_than_the_cpus_in_small_batches_are_refused(
     model: type[RunningModel], by: str, monkeypatch: pytest.MonkeyPatch

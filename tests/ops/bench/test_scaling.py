@@ -136,6 +136,7 @@ def test_a_record_that_did_not_become_a_row_is_noticed() -> None:
         check(20, scoring.score(batch, 0))  # all of them repeated
 
 
+@pytest.mark.slow
 def test_events_are_measured_in_process_by_accounts_and_with_a_hot_key() -> None:
     result = run_scaling(["hot_key", "entities"], SMALL, quiet=True, measure=event_costs)
     assert json.loads(json.dumps(result)) == result

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from ops.dashboard import refreshing
 from ops.dashboard.app import create_app
 from ops.dashboard.connections import Patience
 from ops.dashboard.context import Context
@@ -73,8 +74,10 @@ StartConsole = Callable[..., Console]
 
 
 @pytest.fixture
-def start_console(tmp_path: Path) -> Iterator[StartConsole]:
-    """A console on a database; `tokens` and `token` (sent with each request), and anything of the settings."""
+def start_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartConsole]:
+    """A console on a database; `tokens` and `token` (sent with each request), and anything of the settings. Its end
+    does not wait for a thread that asks a Kafka that is away."""
+    monkeypatch.setattr(refreshing, "STOP_SECONDS", 0.05)
     with ExitStack() as cleanup:
 
         def start(

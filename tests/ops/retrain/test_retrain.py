@@ -122,6 +122,7 @@ def stored(loop: Loop, past: History = PAST) -> None:
     store(loop.database, past.events, past.labels)
 
 
+@pytest.mark.slow
 def test_the_first_model_becomes_champion_and_the_next_must_wait_for_labels_that_it_did_not_know(loop: Loop) -> None:
     stored(loop)
 
@@ -224,6 +225,7 @@ def test_a_champion_that_was_changed_during_the_run_stays(loop: Loop) -> None:
     assert run.metrics["verdict"]["decision"] == "promote"
 
 
+@pytest.mark.slow
 def test_a_challenger_that_fails_the_checks_is_refused_and_not_registered(loop: Loop) -> None:
     stored(loop)
     loop.register(of_size(HIDDEN), until=HALF_TIME)
@@ -287,6 +289,7 @@ def test_a_champion_that_cannot_be_read_stays_and_the_run_is_refused(loop: Loop,
     assert loop.champion() == "fraud:1"
 
 
+@pytest.mark.slow
 def test_a_second_retraining_at_the_same_time_changes_nothing(loop: Loop) -> None:
     stored(loop)
 
@@ -300,6 +303,7 @@ def test_a_second_retraining_at_the_same_time_changes_nothing(loop: Loop) -> Non
         pass
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_died_is_failed_by_the_next_and_no_other_job_is_touched(loop: Loop) -> None:
     stored(loop)
     start_training_run(loop.database, "dead", MODEL_NAME, NOW, {"job": "retrain"})

@@ -146,6 +146,7 @@ def contrary(policy: TrainedPolicy) -> TrainedPolicy:
     return TrainedPolicy(network.eval())
 
 
+@pytest.mark.slow
 def test_the_first_policy_is_judged_against_what_made_the_slates_and_promoted_when_it_is_better(loop: Loop) -> None:
     outcome = loop.once()
     assert outcome.promoted, outcome.reason
@@ -182,6 +183,7 @@ def as_moment(text: Any) -> datetime:
     return datetime.fromisoformat(str(text)).replace(tzinfo=END.tzinfo)
 
 
+@pytest.mark.slow
 def test_the_latest_third_of_the_slates_is_for_the_judgement_alone(loop: Loop) -> None:
     outcome = loop.once()
     (taught,) = loop.taught
@@ -205,6 +207,7 @@ def test_a_policy_that_is_no_better_waits_for_evidence(loop: Loop) -> None:
     assert loop.champion is None
 
 
+@pytest.mark.slow
 def test_a_later_policy_is_judged_against_the_champion(loop: Loop, good: TrainedPolicy) -> None:
     loop.promoted(indifferent())
     better = loop.once(model=good)

@@ -61,6 +61,7 @@ def test_pretraining_learns_whose_taste_is_whose() -> None:
     assert loss < np.log(4) + 0.2
 
 
+@pytest.mark.slow
 def test_what_is_learned_online_decides_what_a_user_with_the_same_taste_is_shown() -> None:
     eager = replace(SMALL, direction_spread=1.0, exploration=0.1)
     views = two_tastes(200)
