@@ -33,6 +33,7 @@ from sqlalchemy import (
     Text,
 )
 
+from storage.copy_in import copy_in
 from storage.tables import Base, UtcTimestamp
 
 #: An array, a list, or one value for all rows. Timestamps are epoch milliseconds, dates days since 1970, JSON is
@@ -90,19 +91,21 @@ def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
     for part in encoded:
         if part.rows:
             grouped[part.table.name, part.columns].append(part)
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        copies = {
+            f"COPY {name} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)": (
+                COPY_HEADER,
+                *(part.payload for part in parts),
+                COPY_TRAILER,
+            )
+            for (name, columns), parts in grouped.items()
+        }
+        return copy_in(driver, copies)
     for (name, columns), parts in grouped.items():
-        names = ", ".join(columns)
-        if connection.dialect.name == "postgresql":
-            driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor, cursor.copy(f"COPY {name} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-                copy.write(COPY_HEADER)
-                for part in parts:
-                    copy.write(part.payload)
-                copy.write(COPY_TRAILER)
-        else:
-            marks = ", ".join("?" * len(columns))
-            for part in parts:
-                connection.exec_driver_sql(f"INSERT INTO {name} ({names}) VALUES ({marks})", part.payload)
+        marks = ", ".join("?" * len(columns))
+        for part in parts:
+            connection.exec_driver_sql(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", part.payload)
 
 
 @dataclass(frozen=True, slots=True)

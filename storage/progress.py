@@ -5,9 +5,10 @@ a worker that was replaced while it slept changes nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, text
@@ -190,19 +191,32 @@ def _end_frozen_owners(connection: Connection, topic: str, topic_uuid: str, part
 def advance(connection: Connection, advances: Sequence[Advance], now: datetime) -> int:
     """Moves the partitions whose row still has our epoch and base offset; how many these are. One round trip.
 
-    To be the last statement before COMMIT: the rows stay locked from here to there.
+    To be the last statement before COMMIT: the rows stay locked from here to there. By the driver itself, as it is part
+    of every batch, and SQLAlchemy takes half as long again.
     """
-    statement = text(
-        "UPDATE stream_progress SET next_offset = :next_offset, applied = applied + :applied, "
-        "duplicates = duplicates + :duplicates, dead_letters = dead_letters + :dead_letters, gaps = gaps + :gaps, "
-        "updated_at = :now WHERE topic_generation = :topic_generation AND partition = :partition "
-        "AND epoch = :epoch AND next_offset = :base_offset"
-    )
+    if not advances:
+        return 0
     moment = _moment(connection, now)
     # In one order everywhere, so that two workers cannot wait for each other.
     steps = sorted(advances, key=lambda step: (step.topic_generation, step.partition))
     values = [{name: getattr(step, name) for name in Advance.__dataclass_fields__} | {"now": moment} for step in steps]
-    return connection.execute(statement, values).rowcount if values else 0
+    driver: Any = connection.connection.driver_connection
+    with closing(driver.cursor()) as cursor:
+        cursor.executemany(_advance_statement(connection.dialect.name), values)
+        moved: int = cursor.rowcount
+    return moved
+
+
+@cache
+def _advance_statement(dialect: str) -> str:
+    """With parameters as the driver writes them."""
+    value = "%({})s".format if dialect == "postgresql" else ":{}".format
+    counts = ", ".join(f"{name} = {name} + {value(name)}" for name in ("applied", "duplicates", "dead_letters", "gaps"))
+    return (
+        f"UPDATE stream_progress SET next_offset = {value('next_offset')}, {counts}, updated_at = {value('now')} "
+        f"WHERE topic_generation = {value('topic_generation')} AND partition = {value('partition')} "
+        f"AND epoch = {value('epoch')} AND next_offset = {value('base_offset')}"
+    )
 
 
 def set_backend_pid(connection: Connection, owned: Collection[tuple[int, int, int]], pid: int) -> None:
