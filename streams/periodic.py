@@ -65,8 +65,11 @@ class Periodic:
         except DatabaseUnavailable as error:
             log.warning("the database is away", thread=self._name, error=str(error))
         except Exception as error:  # a bug: the flow can do without a watch, but somebody has to know
-            log.exception("a watch has a bug; it is tried again", thread=self._name)
+            told, self._bug = self._bug, f"{self._name} fails, and nothing new comes from it: {error!r}"
+            if told == self._bug:
+                log.error("a watch still has its bug", thread=self._name, error=repr(error))
+            else:
+                log.exception("a watch has a bug; it is tried again", thread=self._name)
             self._metrics.watch_failed(self._name)
-            self._bug = f"{self._name} fails, and nothing new comes from it: {error!r}"
         else:
             self._bug = None

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from structlog.testing import capture_logs
+
 from storage.database import DatabaseUnavailable
 from streams.health import FlowMetrics
 from streams.periodic import Periodic
@@ -46,12 +48,21 @@ def test_a_bug_costs_one_turn_is_counted_and_told_until_a_turn_succeeds() -> Non
     watch, wake = Watch(None, KeyError("odd"), None), threading.Event()
     with watch.running(wake=wake) as thread:
         watch.turn(wake, lambda: thread.warnings == [] and watch.failures() is None)
-        watch.turn(wake, lambda: thread.warnings != [])
+        watch.turn(wake, lambda: watch.failures() == 1)
         assert thread.warnings == ["some-watch fails, and nothing new comes from it: KeyError('odd')"]
         assert watch.failures() == 1
         watch.turn(wake, lambda: thread.warnings == [])
         assert watch.failures() == 1
     assert watch.turns == 3
+
+
+def test_the_log_has_a_bug_whole_once_and_in_a_line_while_it_stays() -> None:
+    watch, wake = Watch(KeyError("odd"), KeyError("odd"), KeyError("other"), None, KeyError("other")), threading.Event()
+    with capture_logs() as logs, watch.running(wake=wake) as thread:
+        for failures in (1, 2, 3, 3, 4):
+            watch.turn(wake, lambda failures=failures: watch.failures() == failures)  # type: ignore[misc]
+        assert thread.warnings == ["some-watch fails, and nothing new comes from it: KeyError('other')"]
+    assert [bool(line.get("exc_info")) for line in logs] == [True, False, True, True]
 
 
 def test_a_database_that_is_away_is_no_bug() -> None:
