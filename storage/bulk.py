@@ -101,11 +101,12 @@ def write_rows(connection: Connection, encoded: Sequence[EncodedRows]) -> None:
             )
             for (name, columns), parts in grouped.items()
         }
-        return copy_in(driver, copies)
+        copy_in(driver, copies)
+        return
     for (name, columns), parts in grouped.items():
-        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
         for part in parts:
-            connection.exec_driver_sql(f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({marks})", part.payload)
+            connection.exec_driver_sql(statement, part.payload)
 
 
 @dataclass(frozen=True, slots=True)

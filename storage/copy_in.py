@@ -48,10 +48,7 @@ def _put(connection: PGconn, pieces: Iterable[bytes]) -> PQGen[None]:
     for piece in pieces:
         for start in range(0, len(piece), PUT_BYTES):
             part = piece[start : start + PUT_BYTES]
-            while connection.put_copy_data(part) == 0:
-                yield Wait.W
-            if len(part) == PUT_BYTES:
-                yield from generators.send(connection)
+            yield from generators.copy_to(connection, part, flush=len(part) == PUT_BYTES)
     while connection.put_copy_end() == 0:
         yield Wait.W
     yield from generators.send(connection)

@@ -192,7 +192,7 @@ def advance(connection: Connection, advances: Sequence[Advance], now: datetime) 
     """Moves the partitions whose row still has our epoch and base offset; how many these are. One round trip.
 
     To be the last statement before COMMIT: the rows stay locked from here to there. By the driver itself, as it is part
-    of every batch, and SQLAlchemy takes half as long again.
+    of every batch: by SQLAlchemy a small commit costs half as much CPU again.
     """
     if not advances:
         return 0

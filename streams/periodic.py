@@ -29,7 +29,6 @@ class Periodic:
         metrics: FlowMetrics,
         wake: threading.Event | None = None,
     ) -> None:
-        self._name = name
         self._seconds = seconds
         self._act = act
         self._metrics = metrics
@@ -63,13 +62,13 @@ class Periodic:
         try:
             self._act()
         except DatabaseUnavailable as error:
-            log.warning("the database is away", thread=self._name, error=str(error))
+            log.warning("the database is away", thread=self._thread.name, error=str(error))
         except Exception as error:  # a bug: the flow can do without a watch, but somebody has to know
-            told, self._bug = self._bug, f"{self._name} fails, and nothing new comes from it: {error!r}"
+            told, self._bug = self._bug, f"{self._thread.name} fails, and nothing new comes from it: {error!r}"
             if told == self._bug:
-                log.error("a watch still has its bug", thread=self._name, error=repr(error))
+                log.error("a watch still has its bug", thread=self._thread.name, error=repr(error))
             else:
-                log.exception("a watch has a bug; it is tried again", thread=self._name)
-            self._metrics.watch_failed(self._name)
+                log.exception("a watch has a bug; it is tried again", thread=self._thread.name)
+            self._metrics.watch_failed(self._thread.name)
         else:
             self._bug = None

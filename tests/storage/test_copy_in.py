@@ -7,18 +7,16 @@ import psycopg
 import pytest
 from psycopg import errors
 from psycopg.pq import TransactionStatus
-from sqlalchemy.engine import make_url
 
 from storage.copy_in import PUT_BYTES, copy_in
-from storage.database import is_transient
+from storage.database import connection_parameters, is_transient
 
 HERE, THERE = "COPY here (number) FROM STDIN", "COPY there (word) FROM STDIN"
 
 
 @pytest.fixture
 def driver(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
-    address = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(address) as connection:
+    with psycopg.connect(**connection_parameters(postgres_url)) as connection:
         connection.execute("CREATE TEMPORARY TABLE here (number integer PRIMARY KEY)")
         connection.execute("CREATE TEMPORARY TABLE there (word text NOT NULL)")
         connection.commit()
@@ -95,8 +93,7 @@ def test_nothing_to_copy_begins_nothing(driver: psycopg.Connection[Any]) -> None
 
 
 def test_a_connection_that_was_ended_is_worth_another_try(driver: psycopg.Connection[Any], postgres_url: str) -> None:
-    address = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(address, autocommit=True) as other:
+    with psycopg.connect(**connection_parameters(postgres_url), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [driver.info.backend_pid])
     with pytest.raises(psycopg.OperationalError) as lost:
         copy_in(driver, {HERE: [b"1\n"], THERE: [b"one\n"]})
